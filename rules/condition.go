@@ -1,0 +1,177 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/expr-lang/expr"
+	"github.com/expr-lang/expr/ast"
+	"github.com/expr-lang/expr/file"
+	"github.com/expr-lang/expr/vm"
+)
+
+// conditionFields is what an `if` can name. The zero value is the type environment it is checked against.
+type conditionFields struct {
+	Fix  fixFields    `expr:"fix"`
+	Who  personFields `expr:"who"`
+	With personFields `expr:"with"`
+	Zone zoneFields   `expr:"zone"`
+}
+
+// fixFields is the fix that raises the event. What the fix does not carry is not a number.
+type fixFields struct {
+	Lat   float64 `expr:"lat"`   // degrees
+	Lon   float64 `expr:"lon"`   // degrees
+	Acc   float64 `expr:"acc"`   // metres
+	Alt   float64 `expr:"alt"`   // metres
+	Vel   float64 `expr:"vel"`   // km/h
+	Kmh   float64 `expr:"kmh"`   // km/h, the same as vel
+	Cog   float64 `expr:"cog"`   // degrees
+	Batt  float64 `expr:"batt"`  // percent
+	Tst   float64 `expr:"tst"`   // seconds since 1970
+	Event string  `expr:"event"` // what the device says about it, if anything
+}
+
+// personFields is a user as [People] describes it.
+type personFields struct {
+	Name    string         `expr:"name"`
+	Role    string         `expr:"role"`
+	Groups  []string       `expr:"groups"`
+	Tags    []string       `expr:"tags"`
+	Attr    map[string]any `expr:"attr"`
+	Tracker string         `expr:"tracker"`
+}
+
+type zoneFields struct {
+	ID   string   `expr:"id"`
+	Tags []string `expr:"tags"`
+}
+
+// conditionWords are the names that a misspelt word of a condition is compared with.
+var conditionWords = []string{
+	"fix", "who", "with", "zone", "lat", "lon", "acc", "alt", "vel", "kmh", "cog", "batt", "tst", "event",
+	"name", "role", "groups", "tags", "attr", "tracker", "id",
+}
+
+// loopFree are the functions of an expression whose cost does not exceed what their arguments hold.
+var loopFree = []string{
+	"len", "abs", "ceil", "floor", "round", "int", "float", "string", "trim", "upper", "lower", "hasPrefix", "hasSuffix", "min", "max",
+}
+
+// maxNodes bounds an expression; without loops its cost is at most the number of its nodes, by construction.
+const maxNodes = 200
+
+// A misreading is what is wrong with an expression, and where: a rune offset into its first line.
+type misreading struct {
+	column int
+	text   string
+}
+
+func (m *misreading) Error() string { return m.text }
+
+// compileCondition checks src against the fields of a zone rule or of a pair rule.
+func compileCondition(src string, pair bool) (*vm.Program, error) {
+	absent := "with"
+	if pair {
+		absent = "zone"
+	}
+	p := profile{absent: absent}
+	return p.compile(src, conditionWords, expr.Env(conditionFields{}), expr.AsBool())
+}
+
+// compileMapping compiles an expression over the fields of a JSON object.
+func compileMapping(src string) (*vm.Program, error) {
+	p := profile{}
+	return p.compile(src, loopFree, expr.Env(map[string]any{}), expr.AllowUndefinedVariables())
+}
+
+// A profile refuses what could loop.
+type profile struct {
+	absent string // a name that has no value here
+	wrong  *misreading
+}
+
+func (p *profile) compile(src string, words []string, options ...expr.Option) (program *vm.Program, err error) {
+	defer func() {
+		if r := recover(); r != nil { // the expression compiler is not ours
+			program, err = nil, &misreading{text: fmt.Sprintf("%q is not readable as an expression", src)}
+		}
+	}()
+	options = append(options, expr.MaxNodes(maxNodes), expr.DisableAllBuiltins(), expr.Patch(p))
+	for _, name := range loopFree {
+		options = append(options, expr.EnableBuiltin(name))
+	}
+	program, err = expr.Compile(src, options...)
+	if p.wrong != nil {
+		return nil, p.wrong
+	}
+	if err != nil {
+		return nil, explainExpr(err, words)
+	}
+	return program, nil
+}
+
+// Visit implements [ast.Visitor].
+func (p *profile) Visit(node *ast.Node) {
+	switch n := (*node).(type) {
+	case *ast.PredicateNode, *ast.PointerNode:
+		p.refuse(n, "loops (all, any, filter, map …) are not allowed in an expression")
+	case *ast.BinaryNode:
+		_, constant := n.Right.(*ast.StringNode)
+		switch {
+		case n.Operator == "..":
+			p.refuse(n, "ranges (..) are not allowed in an expression; use >= and <=")
+		case n.Operator == "matches" && !constant:
+			p.refuse(n, "the pattern of matches must be a text in quotes")
+		}
+	case *ast.IdentifierNode:
+		if p.absent != "" && n.Value == p.absent {
+			p.refuse(n, fmt.Sprintf("%q has no value in this situation", n.Value))
+		}
+	}
+}
+
+func (p *profile) refuse(n ast.Node, text string) {
+	if p.wrong == nil {
+		p.wrong = &misreading{column: n.Location().From, text: text}
+	}
+}
+
+// explainExpr turns an error of the expression compiler into one in the words of a rules file.
+func explainExpr(err error, words []string) *misreading {
+	var at *file.Error
+	if !errors.As(err, &at) {
+		text, _, _ := strings.Cut(err.Error(), "\n")
+		return &misreading{text: text}
+	}
+	m := &misreading{column: at.Column, text: at.Message}
+	if at.Line > 1 {
+		m.column = 0
+	}
+	if name, ok := strings.CutPrefix(at.Message, "unknown name "); ok {
+		m.text = "unknown name " + name + didYouMean(name, append(words, loopFree...))
+	} else if _, name, ok := strings.Cut(at.Message, " has no field "); ok {
+		m.text = "unknown field " + name + didYouMean(name, words)
+	}
+	return m
+}
+
+// holds reports whether program says yes to fields; failed tells that it could not be answered, which counts as no.
+func holds(machine *vm.VM, program *vm.Program, fields any) (yes, failed bool) {
+	result, err := machine.Run(program, fields)
+	if err != nil {
+		return false, true
+	}
+	yes, ok := result.(bool)
+	return yes, !ok
+}
+
+// orNaN is what an absent number reads as.
+func orNaN(value float64, present bool) float64 {
+	if !present {
+		return math.NaN()
+	}
+	return value
+}

@@ -1,0 +1,324 @@
+package rules
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/expr-lang/expr/vm"
+
+	"github.com/geocast/geocast/geo"
+)
+
+const (
+	// maxAhead is how far a fix's tst may be ahead of its arrival before the arrival counts instead.
+	maxAhead = 2 * time.Minute
+	// forgetAfter is how long a silent tracker's state is kept.
+	forgetAfter = 30 * 24 * time.Hour
+	// forgetAtOnce bounds what one Tick forgets.
+	forgetAtOnce = 1000
+)
+
+// An Engine holds the live state of all trackers and steps it, fix by fix. See the package doc for what the situations mean.
+// One goroutine owns it.
+type Engine struct {
+	set       *Set
+	people    People
+	zoneByKey map[uint64]int
+	trackers  map[trackerKey]*tracker
+	movers    geo.MoverIndex[*tracker]
+	meetings  map[meeting]int // how many pairs of trackers are near, per rule and users
+	oldest    *tracker        // the list of trackers by seen
+	newest    *tracker
+	unasked   uint64
+
+	// of one Step
+	events  []Event
+	records []StateRecord
+	fix     *geo.Fix
+	fields  conditionFields
+	machine vm.VM
+	found   []int
+	near    []neighbour
+	rules   []*Rule
+}
+
+type trackerKey struct{ who, name string }
+
+func (k trackerKey) compare(o trackerKey) int {
+	return cmp.Or(cmp.Compare(k.who, o.who), cmp.Compare(k.name, o.name))
+}
+
+// A tracker is the last word of one device.
+type tracker struct {
+	key   trackerKey
+	at    geo.Position
+	acc   float64
+	tst   int64   // event time, ms
+	seen  int64   // arrival, ms
+	zones []int   // that it is in, rising
+	pairs []*pair // that it is near in, by rule and partner
+
+	older, newer *tracker
+}
+
+// New returns an engine without any tracker. Both arguments stay in use.
+func New(set *Set, people People) *Engine {
+	e := &Engine{people: people, trackers: map[trackerKey]*tracker{}, meetings: map[meeting]int{}}
+	e.use(set)
+	return e
+}
+
+func (e *Engine) use(set *Set) {
+	e.set = set
+	e.zoneByKey = make(map[uint64]int, len(set.zoneKeys))
+	for i, key := range set.zoneKeys {
+		e.zoneByKey[key] = i
+	}
+}
+
+// Step applies one fix and returns what it raised and which state changed, both in an order that depends on the fixes only:
+// exits, enters, insides, meetings; within these by zone or user, then by rule. A fix that is late, a duplicate or without a valid
+// position changes nothing and returns nothing.
+func (e *Engine) Step(fix geo.Fix) ([]Event, []StateRecord) {
+	if !fix.Valid() {
+		return nil, nil
+	}
+	at, seen := eventTime(&fix)
+	key := trackerKey{fix.Who, fix.Tracker}
+	t := e.trackers[key]
+	switch {
+	case t == nil:
+		t = &tracker{key: key, at: fix.Position}
+		e.add(t)
+	case at <= t.tst:
+		return nil, nil
+	default:
+		e.movers.Move(t, t.at, fix.Position)
+	}
+	t.at, t.acc, t.tst, t.seen = fix.Position, fix.Acc, at, max(seen, t.seen)
+	e.touch(t)
+
+	e.events, e.records, e.fix = nil, nil, &fix
+	who := anyone(e.people, fix.Who)
+	e.setFix()
+	e.stepZones(t, &who)
+	e.stepPairs(t, &who)
+	e.records = append(e.records, e.record(t))
+	return e.events, e.records
+}
+
+// eventTime returns when the fix was measured, and when it was seen, both in ms.
+func eventTime(fix *geo.Fix) (at, seen int64) {
+	if fix.Recv <= 0 {
+		return fix.Tst, fix.Tst
+	}
+	if fix.Tst > fix.Recv+maxAhead.Milliseconds() {
+		return fix.Recv, fix.Recv
+	}
+	return fix.Tst, fix.Recv
+}
+
+// stepZones compares the zones that t is in now with those it was in.
+func (e *Engine) stepZones(t *tracker, who *Person) {
+	e.found = e.set.containing(e.found[:0], t.at)
+	was, is := t.zones, e.found
+	for _, z := range was {
+		if _, in := slices.BinarySearch(is, z); !in {
+			e.raiseZone(Exit, z, t, who)
+		}
+	}
+	for _, z := range is {
+		if _, in := slices.BinarySearch(was, z); !in {
+			e.raiseZone(Enter, z, t, who)
+		}
+	}
+	for _, z := range is {
+		e.raiseZone(Inside, z, t, who)
+	}
+	if !slices.Equal(was, is) {
+		t.zones = slices.Clone(is)
+	}
+}
+
+// raiseZone asks the rules of zone z for situation s.
+func (e *Engine) raiseZone(s Situation, z int, t *tracker, who *Person) {
+	for _, r := range e.set.zoneRules[z] {
+		if r.Situation != s || !r.who.matches(who) {
+			continue
+		}
+		zone := &e.set.zones[z]
+		e.fields.Zone = zoneFields{ID: zone.ID, Tags: zone.Tags}
+		e.setPerson(&e.fields.Who, who, t)
+		if !e.holds(r) {
+			continue
+		}
+		ev := Event{Zone: zone.ID}
+		e.raise(r, ev, t, who, []string{who.Name}, zone, t.tst)
+	}
+}
+
+// raise completes ev: the subject t is who, and own are the users that `self` means.
+func (e *Engine) raise(r *Rule, ev Event, t *tracker, who *Person, own []string, zone *geo.Zone, at int64) {
+	ev.Rule, ev.Situation = r.ID, r.Situation
+	ev.Who, ev.Tracker = t.key.who, t.key.name
+	ev.Position, ev.Acc, ev.Tst = t.at, t.acc, t.tst
+	ev.stamp(at)
+	ev.Recipients = e.recipients(r, t, who, own, zone)
+	ev.Topic = r.send.topic.expandTopic(&ev)
+	ev.QoS, ev.Expiry = r.send.qos, r.send.expiry
+	ev.Text = r.send.text.expand(&ev)
+	e.events = append(e.events, ev)
+}
+
+// recipients resolves `to`, sorted and each user once.
+func (e *Engine) recipients(r *Rule, t *tracker, who *Person, own []string, zone *geo.Zone) []string {
+	var names []string
+	for i := range r.to {
+		names = e.reach(names, &r.to[i], t, own, zone)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if !r.contacts {
+		return names
+	}
+	return slices.DeleteFunc(names, func(name string) bool {
+		other := anyone(e.people, name)
+		return !known(own, name) && name != who.Name && !mutual(who, &other)
+	})
+}
+
+// reach appends the users of one target.
+func (e *Engine) reach(names []string, to *target, t *tracker, own []string, zone *geo.Zone) []string {
+	switch {
+	case to.self:
+		return append(names, own...)
+	case to.within == 0:
+		return append(names, to.who.members(e.people)...)
+	}
+	add := func(other *tracker) {
+		if to.maxAge > 0 && t.tst-other.tst > to.maxAge.Milliseconds() {
+			return
+		}
+		if p := anyone(e.people, other.key.who); to.who.matches(&p) {
+			names = append(names, p.Name)
+		}
+	}
+	if to.zone {
+		e.movers.Around(zone.Shape, to.within, func(other *tracker, _ float64) bool { add(other); return true })
+		return names
+	}
+	e.movers.Within(t.at, to.within, func(other *tracker, _ float64) bool {
+		if other.key.who != t.key.who {
+			add(other)
+		}
+		return true
+	})
+	return names
+}
+
+// holds asks the rule's `if`; the fields are set.
+func (e *Engine) holds(r *Rule) bool {
+	if r.condition == nil {
+		return true
+	}
+	yes, failed := holds(&e.machine, r.condition, &e.fields)
+	if failed {
+		e.unasked++
+	}
+	return yes
+}
+
+// Unasked returns how often an `if` had no answer, for example because an attribute has another type than the rule expects.
+// That counts as no.
+func (e *Engine) Unasked() uint64 { return e.unasked }
+
+func (e *Engine) setPerson(f *personFields, p *Person, t *tracker) {
+	*f = personFields{Name: p.Name, Role: p.Role, Groups: p.Groups, Tags: p.Tags, Attr: p.Attrs, Tracker: t.key.name}
+}
+
+// add puts a new tracker into the indexes.
+func (e *Engine) add(t *tracker) {
+	e.trackers[t.key] = t
+	e.movers.Insert(t, t.at)
+}
+
+// touch makes t the newest of the list. Trackers that were seen later than t stay newer, so that the list is ordered.
+func (e *Engine) touch(t *tracker) {
+	e.unlink(t)
+	after := e.newest
+	for after != nil && after.seen > t.seen {
+		after = after.older
+	}
+	t.older = after
+	if after == nil {
+		t.newer, e.oldest = e.oldest, t
+	} else {
+		t.newer, after.newer = after.newer, t
+	}
+	if t.newer == nil {
+		e.newest = t
+	} else {
+		t.newer.older = t
+	}
+}
+
+func (e *Engine) unlink(t *tracker) {
+	if t.older == nil && t.newer == nil && e.oldest != t {
+		return
+	}
+	if t.older == nil {
+		e.oldest = t.newer
+	} else {
+		t.older.newer = t.newer
+	}
+	if t.newer == nil {
+		e.newest = t.older
+	} else {
+		t.newer.older = t.older
+	}
+	t.older, t.newer = nil, nil
+}
+
+// Tick tells the engine the time, in ms. It forgets trackers that have been silent for 30 days, at most 1,000 in one call, the
+// longest silent first, and returns the deletions. None of today's situations waits for a time, so it raises no event yet.
+func (e *Engine) Tick(now int64) ([]Event, []StateRecord) {
+	e.records = nil
+	for n := 0; n < forgetAtOnce && e.oldest != nil && now-e.oldest.seen > forgetAfter.Milliseconds(); n++ {
+		t := e.oldest
+		for len(t.pairs) > 0 {
+			e.part(t.pairs[0])
+		}
+		e.unlink(t)
+		e.movers.Delete(t, t.at)
+		delete(e.trackers, t.key)
+		e.records = append(e.records, StateRecord{Key: t.recordKey()})
+	}
+	return nil, e.records
+}
+
+// Replace goes on with another set. What a tracker is in is kept for zones with the same id and shape, who is near whom for rules
+// with the same id, distances and people; the rest is unknown until the next fix. It raises no event, and returns the deletions.
+func (e *Engine) Replace(set *Set) []StateRecord {
+	e.records = nil
+	before := e.set
+	e.use(set)
+	rules := set.nearByKey()
+	for t := e.oldest; t != nil; t = t.newer {
+		kept := t.zones[:0]
+		for _, z := range t.zones {
+			if now, ok := e.zoneByKey[before.zoneKeys[z]]; ok {
+				kept = append(kept, now)
+			}
+		}
+		slices.Sort(kept)
+		t.zones = kept
+		for _, p := range slices.Clone(t.pairs) {
+			if p.a == t && rules[p.rule.key] == nil {
+				e.part(p)
+			}
+		}
+	}
+	e.relink(rules)
+	return e.records
+}

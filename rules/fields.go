@@ -1,0 +1,72 @@
+package rules
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/geocast/geocast/geo"
+)
+
+// setFix makes the fix of this Step what conditions see.
+func (e *Engine) setFix() {
+	f := e.fix
+	vel := orNaN(f.Vel, f.Has&geo.HasVel != 0)
+	e.fields.Fix = fixFields{
+		Lat: f.Lat, Lon: f.Lon, Acc: orNaN(f.Acc, f.Acc > 0), Tst: float64(f.Tst) / 1000, Event: f.Event,
+		Alt: orNaN(f.Alt, f.Has&geo.HasAlt != 0), Vel: vel, Kmh: vel,
+		Cog: orNaN(f.Cog, f.Has&geo.HasCog != 0), Batt: orNaN(f.Batt, f.Has&geo.HasBatt != 0),
+	}
+}
+
+// setField sets the field of a fix that a source's map names.
+func setField(fix *geo.Fix, field string, value any) error {
+	switch field {
+	case "tst":
+		return setTime(fix, value)
+	case "event", "id", "who", "tracker":
+		setWord(fix, field, word(value))
+		return nil
+	}
+	n, ok := asNumber(value)
+	if !ok {
+		return fmt.Errorf("%s %v is not a number", field, value)
+	}
+	switch field {
+	case "lat":
+		fix.Lat = n
+	case "lon":
+		fix.Lon = n
+	case "acc":
+		fix.Acc = n
+	case "alt":
+		fix.Alt, fix.Has = n, fix.Has|geo.HasAlt
+	case "vel":
+		fix.Vel, fix.Has = n, fix.Has|geo.HasVel
+	case "cog":
+		fix.Cog, fix.Has = n, fix.Has|geo.HasCog
+	case "batt":
+		fix.Batt, fix.Has = n, fix.Has|geo.HasBatt
+	}
+	return nil
+}
+
+// word is a value as a name: numbers without exponent, as devices write their ids.
+func word(value any) string {
+	if n, ok := value.(float64); ok {
+		return strconv.FormatFloat(n, 'f', -1, 64)
+	}
+	return fmt.Sprint(value)
+}
+
+func setWord(fix *geo.Fix, field, word string) {
+	switch field {
+	case "event":
+		fix.Event = word
+	case "id":
+		fix.ID = word
+	case "who":
+		fix.Who = word
+	case "tracker":
+		fix.Tracker = word
+	}
+}

@@ -1,0 +1,90 @@
+package rules
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/geocast/geocast/geo"
+)
+
+// A pairIndex finds the near rules that a person may be a side of, so that no other is asked.
+type pairIndex struct {
+	all   []*Rule // one side is everybody
+	user  map[string][]*Rule
+	group map[string][]*Rule
+	role  map[string][]*Rule
+	tag   map[string][]*Rule
+}
+
+func newPairIndex(rules []*Rule) pairIndex {
+	x := pairIndex{user: map[string][]*Rule{}, group: map[string][]*Rule{}, role: map[string][]*Rule{}, tag: map[string][]*Rule{}}
+	for _, r := range rules {
+		if r.Situation == Near && r.Enabled {
+			x.side(r, r.who)
+			x.side(r, r.near.of)
+		}
+	}
+	return x
+}
+
+// side enters r under what a person must have to be in c.
+func (x *pairIndex) side(r *Rule, c crowd) {
+	if len(c) == 0 {
+		x.all = append(x.all, r)
+	}
+	for i := range c {
+		switch s := &c[i]; {
+		case len(s.users) > 0:
+			for _, u := range s.users {
+				x.user[u] = append(x.user[u], r)
+			}
+		case len(s.groups) > 0:
+			x.group[s.groups[0]] = append(x.group[s.groups[0]], r)
+		case s.role != "":
+			x.role[s.role] = append(x.role[s.role], r)
+		case s.tag != "":
+			x.tag[s.tag] = append(x.tag[s.tag], r)
+		default:
+			x.all = append(x.all, r)
+		}
+	}
+}
+
+// nearRules appends the near rules that p may be a side of, in the order of the set.
+func (s *Set) nearRules(rules []*Rule, p *Person) []*Rule {
+	x := &s.pairs
+	rules = append(rules, x.all...)
+	rules = append(rules, x.user[p.Name]...)
+	for _, g := range p.Groups {
+		rules = append(rules, x.group[g]...)
+	}
+	if p.Role != "" {
+		rules = append(rules, x.role[p.Role]...)
+	}
+	for _, t := range p.Tags {
+		rules = append(rules, x.tag[t]...)
+	}
+	slices.SortFunc(rules, func(a, b *Rule) int { return cmp.Compare(a.index, b.index) })
+	return slices.Compact(rules)
+}
+
+// nearByKey returns the enabled near rules by what their meetings rest on.
+func (s *Set) nearByKey() map[uint64]*Rule {
+	rules := map[uint64]*Rule{}
+	for _, r := range s.rules {
+		if r.Situation == Near && r.Enabled {
+			rules[r.key] = r
+		}
+	}
+	return rules
+}
+
+// containing appends the zones that hold p, rising.
+func (s *Set) containing(zones []int, p geo.Position) []int {
+	s.index.Containing(p, func(z int) bool {
+		zones = append(zones, z)
+		return true
+	})
+	slices.Sort(zones)
+	return zones
+}

@@ -1,0 +1,213 @@
+package rules
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"hash/fnv"
+	"math"
+	"slices"
+	"strconv"
+
+	"github.com/geocast/geocast/geo"
+)
+
+// A StateRecord is a piece of the engine's state as it is stored: in a table, under Key. A nil Value deletes the key. The bytes
+// begin with their kind and version; nothing but the engine reads them.
+type StateRecord struct {
+	Key   []byte
+	Value []byte
+}
+
+const (
+	trackerRecord = 't'
+	pairRecord    = 'n'
+	recordVersion = 1
+)
+
+// record returns t as it is stored.
+func (e *Engine) record(t *tracker) StateRecord {
+	v := make([]byte, 0, 48+8*len(t.zones))
+	v = append(v, trackerRecord, recordVersion)
+	v = binary.AppendVarint(v, t.tst)
+	v = binary.AppendVarint(v, t.seen)
+	for _, f := range [...]float64{t.at.Lat, t.at.Lon, t.acc} {
+		v = binary.BigEndian.AppendUint64(v, math.Float64bits(f))
+	}
+	v = binary.AppendUvarint(v, uint64(len(t.zones)))
+	for _, z := range t.zones {
+		v = binary.BigEndian.AppendUint64(v, e.set.zoneKeys[z])
+	}
+	return StateRecord{Key: t.recordKey(), Value: v}
+}
+
+func (t *tracker) recordKey() []byte {
+	return appendNames([]byte{trackerRecord}, t.key.who, t.key.name)
+}
+
+// record returns p as it is stored.
+func (p *pair) record() StateRecord {
+	return StateRecord{Key: p.recordKey(), Value: binary.AppendVarint([]byte{pairRecord, recordVersion}, p.since)}
+}
+
+func (p *pair) recordKey() []byte {
+	k := binary.BigEndian.AppendUint64([]byte{pairRecord}, p.rule.key)
+	return appendNames(k, p.a.key.who, p.a.key.name, p.b.key.who, p.b.key.name)
+}
+
+func appendNames(k []byte, names ...string) []byte {
+	for _, n := range names {
+		k = binary.AppendUvarint(k, uint64(len(n)))
+		k = append(k, n...)
+	}
+	return k
+}
+
+// Restore takes back what Step, Tick and Replace returned: the last value of each key, in any order. It is called once, before the
+// first Step. State of zones and rules that are no more or have changed is dropped. An error means that a record is not readable;
+// the engine is not to be used then.
+func (e *Engine) Restore(records []StateRecord) error {
+	var trackers []*tracker
+	for _, r := range records {
+		if len(r.Key) == 0 || r.Key[0] != trackerRecord || r.Value == nil {
+			continue
+		}
+		t, err := e.readTracker(r)
+		if err != nil {
+			return err
+		}
+		trackers = append(trackers, t)
+	}
+	slices.SortFunc(trackers, func(a, b *tracker) int { return cmp.Or(cmp.Compare(a.seen, b.seen), a.key.compare(b.key)) })
+	for _, t := range trackers {
+		e.add(t)
+		e.touch(t)
+	}
+	return e.restorePairs(records)
+}
+
+func (e *Engine) restorePairs(records []StateRecord) error {
+	byKey := e.set.nearByKey()
+	for _, r := range records {
+		if len(r.Key) == 0 || r.Key[0] != pairRecord || r.Value == nil {
+			continue
+		}
+		k, v := cursor{b: r.Key[1:]}, cursor{b: r.Value}
+		rule := byKey[k.uint64()]
+		a := e.trackers[trackerKey{k.name(), k.name()}]
+		b := e.trackers[trackerKey{k.name(), k.name()}]
+		v.head(pairRecord)
+		since := v.varint()
+		if k.bad || v.bad {
+			return fmt.Errorf("rules: pair record %x is not readable", r.Key)
+		}
+		if rule != nil && a != nil && b != nil {
+			e.link(&pair{rule: rule, a: a, b: b, since: since})
+		}
+	}
+	return nil
+}
+
+func (e *Engine) readTracker(r StateRecord) (*tracker, error) {
+	k, v := cursor{b: r.Key[1:]}, cursor{b: r.Value}
+	t := &tracker{key: trackerKey{k.name(), k.name()}}
+	v.head(trackerRecord)
+	t.tst, t.seen = v.varint(), v.varint()
+	t.at = geo.Position{Lat: math.Float64frombits(v.uint64()), Lon: math.Float64frombits(v.uint64())}
+	t.acc = math.Float64frombits(v.uint64())
+	for n := v.uvarint(); n > 0 && !v.bad; n-- {
+		if z, ok := e.zoneByKey[v.uint64()]; ok {
+			t.zones = append(t.zones, z)
+		}
+	}
+	if k.bad || v.bad || !t.at.Valid() {
+		return nil, fmt.Errorf("rules: tracker record %x is not readable", r.Key)
+	}
+	slices.Sort(t.zones)
+	return t, nil
+}
+
+// A cursor reads a record; bad is set once and for all by what can't be read.
+type cursor struct {
+	b   []byte
+	bad bool
+}
+
+// head checks kind and version. Later versions only append fields, so that they stay readable.
+func (c *cursor) head(kind byte) {
+	if h := c.take(2); c.bad || h[0] != kind || h[1] < recordVersion {
+		c.bad = true
+	}
+}
+
+func (c *cursor) take(n int) []byte {
+	if c.bad || n < 0 || n > len(c.b) {
+		c.bad = true
+		return nil
+	}
+	b := c.b[:n]
+	c.b = c.b[n:]
+	return b
+}
+
+func (c *cursor) uint64() uint64 {
+	if b := c.take(8); !c.bad {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (c *cursor) varint() int64 {
+	v, n := binary.Varint(c.b)
+	if n <= 0 {
+		c.bad = true
+		return 0
+	}
+	c.take(n)
+	return v
+}
+
+func (c *cursor) uvarint() uint64 {
+	v, n := binary.Uvarint(c.b)
+	if n <= 0 {
+		c.bad = true
+		return 0
+	}
+	c.take(n)
+	return v
+}
+
+func (c *cursor) name() string {
+	n := c.uvarint()
+	if n > uint64(len(c.b)) {
+		c.bad = true
+	}
+	if c.bad {
+		return ""
+	}
+	return string(c.take(int(n)))
+}
+
+// pairKey is a hash of what the meetings of r rest on: with another text or audience they stay, with another distance they don't.
+func (r *Rule) pairKey() uint64 {
+	b := appendNames(nil, r.ID)
+	b = strconv.AppendFloat(b, r.near.within, 'g', -1, 64)
+	b = append(b, ' ')
+	b = strconv.AppendFloat(b, r.near.apart, 'g', -1, 64)
+	for _, c := range []crowd{r.who, r.near.of} {
+		b = binary.AppendUvarint(b, uint64(len(c)))
+		for _, s := range c {
+			for _, names := range [][]string{s.users, s.groups, {s.role}, {s.tag}} {
+				b = binary.AppendUvarint(b, uint64(len(names)))
+				b = appendNames(b, names...)
+			}
+		}
+	}
+	return hash64(b)
+}
+
+func hash64(b []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(b)
+	return h.Sum64()
+}
