@@ -153,9 +153,25 @@ func explainExpr(err error, words []string) *misreading {
 	if name, ok := strings.CutPrefix(at.Message, "unknown name "); ok {
 		m.text = "unknown name " + name + didYouMean(name, append(words, loopFree...))
 	} else if _, name, ok := strings.Cut(at.Message, " has no field "); ok {
-		m.text = "unknown field " + name + didYouMean(name, words)
+		m.text = "unknown field " + name + fieldOf(name, words)
 	}
 	return m
+}
+
+// fieldOf suggests the field that name may stand for: a near spelling, or what others call it.
+func fieldOf(name string, words []string) string {
+	for _, alias := range [...][2]string{
+		{"speed", "kmh"}, {"velocity", "vel"}, {"accuracy", "acc"}, {"battery", "batt"}, {"latitude", "lat"}, {"longitude", "lon"}, {"lng", "lon"},
+		{"course", "cog"}, {"heading", "cog"}, {"altitude", "alt"}, {"time", "tst"}, {"timestamp", "tst"}, {"user", "name"}, {"attrs", "attr"}, {"group", "groups"},
+	} {
+		if name == alias[0] {
+			return fmt.Sprintf("; did you mean %q?", alias[1])
+		}
+	}
+	if hint := didYouMean(name, words); hint != "" {
+		return hint
+	}
+	return "; a fix has lat, lon, acc, alt, vel, kmh, cog, batt, tst and event, a person name, role, groups, tags, attr and tracker, a zone id and tags"
 }
 
 // holds reports whether program says yes to fields; failed tells that it could not be answered, which counts as no.

@@ -54,7 +54,7 @@ func (l *loader) zone(d *document, name entry, fsys fs.FS) {
 // shapes reads the one shape of a zone, or the many of a file.
 func (d *document) shapes(name entry, entries []entry, fsys fs.FS) []geo.Zone {
 	var zones []geo.Zone
-	shape := ""
+	shape, unknown := "", false
 	for _, e := range entries {
 		switch e.key {
 		case "circle", "polygon", "file":
@@ -70,10 +70,11 @@ func (d *document) shapes(name entry, entries []entry, fsys fs.FS) []geo.Zone {
 			}
 		case "tags":
 		default:
+			unknown = true
 			d.unknown(e, "a zone", zoneWords, zoneLater)
 		}
 	}
-	if shape == "" {
+	if shape == "" && !unknown {
 		d.fault(name.at, "zone %s has no shape; give it a circle, a polygon or a file", name.key)
 	}
 	return zones
