@@ -1,0 +1,24 @@
+# geocast: make run | demo | test | check | fuzz
+GO ?= go
+FUZZTIME ?= 10s
+LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help run test race vet fmt lint check fuzz
+help: ## what there is to make
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+run: ## build and start the broker on loopback
+	$(GO) run ./cmd/geocast serve
+test: ## run the tests
+	$(GO) test ./...
+race: ## run the tests under the race detector
+	$(GO) test -race ./...
+vet: ## go vet
+	$(GO) vet ./...
+fmt: ## fail if a file is not formatted
+	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
+lint: ## golangci-lint, from its own module graph
+	$(GO) run $(LINT) run
+check: fmt vet lint test race ## what must be green before a commit
+fuzz: ## every fuzz target for FUZZTIME
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done

@@ -1,0 +1,217 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// applier is a hooks.Applier as the core runs it.
+type applier struct {
+	hooks.Applier
+	filters []string
+	recent  map[string]recent // what is not yet readable from the store
+	due     int64
+}
+
+// recent is a record that an unreleased batch wrote; nil means deleted.
+type recent struct {
+	batch uint64
+	value []byte
+}
+
+func (a *applier) wants(topic string) bool {
+	for _, f := range a.filters {
+		if mqtt.Match(f, topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// tx is what an Applier may do during one command.
+type tx struct {
+	c     *core
+	a     *applier
+	conn  *conn // the sender, or nil
+	depth int
+	kept  bool
+	more  []*mqtt.Message // published in answer, routed after
+	reply []*mqtt.Message
+}
+
+var _ hooks.Tx = (*tx)(nil)
+
+func (t *tx) Now() int64 { return t.c.clock.now }
+
+func (t *tx) Get(key []byte) ([]byte, bool) {
+	r, ok := t.a.recent[string(key)]
+	return r.value, ok
+}
+
+func (t *tx) Put(key, value []byte) {
+	value = append([]byte(nil), value...)
+	t.a.recent[string(key)] = recent{t.c.cur.n, value}
+	t.c.cur.w.Put(tableHook, hookReader{name: t.a.Name()}.key(key), value)
+	t.kept = true
+}
+
+func (t *tx) Delete(key []byte) {
+	t.a.recent[string(key)] = recent{t.c.cur.n, nil}
+	t.c.cur.w.Delete(tableHook, hookReader{name: t.a.Name()}.key(key))
+	t.kept = true
+}
+
+func (t *tx) Inbox(user string, expires int64, encode func(dst []byte, at hooks.Place) []byte) error {
+	if user == "" || len(user) > 128 {
+		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: fmt.Sprintf("%q is no user's name", user)}
+	}
+	t.kept = true
+	t.c.toInbox(user, expires, encode)
+	return nil
+}
+
+func (t *tx) Publish(m *mqtt.Message) { t.more = append(t.more, m) }
+
+func (t *tx) Reply(m *mqtt.Message) { t.reply = append(t.reply, m) }
+
+// applyHooks runs the Appliers that want the publish. consumed means that it
+// goes no further.
+func (c *core) applyHooks(p *hooks.Publish, cn *conn) (consumed, kept bool, err error) {
+	for _, a := range c.appliers {
+		if !a.wants(p.Message.Topic) {
+			continue
+		}
+		t := &tx{c: c, a: a, conn: cn, depth: p.Depth}
+		v, e := a.Apply(t, p)
+		kept = c.finish(t) || kept
+		if e != nil {
+			return true, kept, e
+		}
+		consumed = consumed || v == hooks.Consume
+	}
+	return consumed, kept, nil
+}
+
+// finish does what an Applier asked for besides its records.
+func (c *core) finish(t *tx) (kept bool) {
+	kept = t.kept
+	if kept {
+		c.keep(t.conn)
+	}
+	for _, m := range t.more {
+		if t.depth+1 > hooks.MaxDepth {
+			c.log.Warn("a hook's publish was refused: too deep", "hook", t.a.Name(), "topic", m.Topic)
+			continue
+		}
+		p := &hooks.Publish{Message: m, Depth: t.depth + 1}
+		consumed, k, err := c.applyHooks(p, nil)
+		kept = k || kept
+		if err != nil || consumed {
+			continue
+		}
+		if c.route(m, nil, nil) {
+			kept = true
+			c.keep(t.conn)
+		}
+		c.release(t.conn, kept)
+	}
+	for _, m := range t.reply {
+		if t.conn != nil && t.conn.sess != nil {
+			c.emit(t.conn, kept, effect{sess: t.conn.sess, it: item{msg: m, qos: m.QoS}})
+		}
+	}
+	return kept
+}
+
+// tickHooks gives the Appliers their share of time passing.
+func (c *core) tickHooks() {
+	if c.full() {
+		return
+	}
+	for _, a := range c.appliers {
+		if a.due > c.clock.now {
+			continue
+		}
+		t := &tx{c: c, a: a}
+		next := a.Tick(t)
+		c.finish(t)
+		a.due = c.clock.now + 1000
+		if next != 0 {
+			a.due = min(a.due, max(next, c.clock.now))
+		}
+	}
+}
+
+// forget drops what the store can be read for now.
+func (a *applier) forget(released uint64) {
+	for k, r := range a.recent {
+		if r.batch <= released {
+			delete(a.recent, k)
+		}
+	}
+}
+
+func (c *core) restoreHooks() error {
+	for _, x := range c.cfg.Hooks {
+		a, ok := x.(hooks.Applier)
+		if !ok {
+			continue
+		}
+		ap := &applier{Applier: a, filters: a.Filters(), recent: make(map[string]recent)}
+		if err := a.Restore(hookReader{c.store, a.Name()}, c.clock.now); err != nil {
+			return fmt.Errorf("broker: hook %s: %w", a.Name(), err)
+		}
+		c.appliers = append(c.appliers, ap)
+	}
+	return nil
+}
+
+// hookReader reads a hook's committed records.
+type hookReader struct {
+	s    store.Store
+	name string
+}
+
+func (r hookReader) key(key []byte) []byte { return append(append([]byte(r.name), 0), key...) }
+
+func (r hookReader) Get(key []byte) ([]byte, bool, error) {
+	v, err := r.s.Get(tableHook, r.key(key))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, false, nil
+	}
+	return v, err == nil, err
+}
+
+func (r hookReader) Scan(prefix []byte, fn func(key, value []byte) bool) error {
+	head := len(r.name) + 1
+	return r.s.Scan(tableHook, r.key(prefix), nil, func(key, v []byte) store.Next {
+		if !fn(key[head:], v) {
+			return store.Stop
+		}
+		return store.Next{}
+	})
+}
+
+// gate asks the Gates of the hooks about a publish, on a worker.
+func (b *Broker) gate(p *hooks.Publish) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("broker: gate panicked: %v", r)
+		}
+	}()
+	for i := range b.hooks.gates {
+		g := &b.hooks.gates[i]
+		if !g.wants(p.Message.Topic) {
+			continue
+		}
+		if err := g.Gate.Gate(context.Background(), p, g.reader(b)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,259 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// Broker is an MQTT broker. Make one with New; its methods may be called
+// concurrently.
+type Broker struct {
+	cfg      Config
+	log      *slog.Logger
+	store    store.Store
+	core     *core
+	flushers []*flusher
+	jobs     chan func() // for workers; closed by Close
+	hooks    hookSet
+	gated    bool // a hook wants to see publishes before the core
+	stats    stats
+	clockMs  atomic.Int64 // the core's time, for others
+	conns    atomic.Uint64
+	ids      atomic.Uint64
+	wg       sync.WaitGroup // everything but the core, committer and flushers
+	coreDone chan struct{}
+	comDone  chan struct{}
+	flushWG  sync.WaitGroup
+	failed   chan error
+
+	mu        sync.Mutex // guards the following
+	listeners []net.Listener
+	open      map[*conn]struct{}
+	closed    bool
+}
+
+// New opens the store and restores the sessions in it. The broker takes
+// connections from Listen and ServeConn on, and publishes from Publish; Close
+// ends it. It returns an error if the configuration is wrong, the store can't
+// be opened, or holds a newer format.
+func New(cfg Config) (*Broker, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.Limits.validate(); err != nil {
+		return nil, err
+	}
+	st, err := openStore(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return newBroker(cfg, st)
+}
+
+func openStore(cfg Config) (store.Store, error) {
+	if cfg.Data == "" {
+		cfg.Log.Warn("no data folder: the store is in memory and ends with the process")
+		return store.NewMemory(), nil
+	}
+	st, rec, err := store.Open(cfg.Data, store.Options{Memory: cfg.Memory, Log: cfg.Log})
+	if err != nil {
+		return nil, fmt.Errorf("data folder %s: %w", cfg.Data, err)
+	}
+	cfg.Log.Info("store opened", "dir", cfg.Data, "recovery", rec)
+	return st, nil
+}
+
+// newBroker starts a broker over an open store, which it then owns.
+func newBroker(cfg Config, st store.Store) (*Broker, error) {
+	b := &Broker{
+		cfg: cfg, log: cfg.Log, store: st,
+		jobs: make(chan func(), 1024), coreDone: make(chan struct{}), comDone: make(chan struct{}),
+		failed: make(chan error, 1), open: make(map[*conn]struct{}),
+	}
+	b.hooks = sortHooks(cfg.Hooks)
+	b.gated = b.hooks.sees()
+	b.core = &core{
+		b: b, cfg: cfg, log: cfg.Log, store: st, mail: mailbox{wake: make(chan struct{}, 1)},
+		sessions: make(map[sessionKey]*session), bodies: make(map[uint64]int32), users: make(map[string]*user),
+		cur: &batch{n: 1}, commits: make(chan *batch, 1),
+	}
+	if err := b.core.restore(time.Now()); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	b.start()
+	return b, nil
+}
+
+func (b *Broker) start() {
+	for range runtime.GOMAXPROCS(0) {
+		f := newFlusher()
+		b.flushers = append(b.flushers, f)
+		b.flushWG.Go(f.loop)
+	}
+	for range 4 * runtime.GOMAXPROCS(0) {
+		b.wg.Go(b.worker)
+	}
+	go b.core.committer(b.comDone)
+	go b.core.loop(b.coreDone)
+}
+
+// worker does what may block: authentication, control packets, disk reads.
+func (b *Broker) worker() {
+	for job := range b.jobs {
+		job()
+	}
+}
+
+// work gives a job to the workers. When they are all busy and the queue is
+// full it takes a goroutine more, so that the core never waits.
+func (b *Broker) work(job func()) {
+	select {
+	case b.jobs <- job:
+	default:
+		b.wg.Go(job)
+	}
+}
+
+// after runs f once d has passed, unless it is stopped.
+func (b *Broker) after(d time.Duration, f func()) *time.Timer { return time.AfterFunc(d, f) }
+
+// now is the core's time in Unix ms, as of its last round.
+func (b *Broker) now() int64 { return b.clockMs.Load() }
+
+func (b *Broker) assignID() string {
+	return assignedID(uint64(time.Now().UnixMicro())<<10 | b.ids.Add(1)&1023)
+}
+
+func (b *Broker) wrote(*conn) {}
+
+// fail notes that the store can't be trusted any more: nothing further is
+// acknowledged, and Serve returns err.
+func (b *Broker) fail(err error) {
+	b.log.Error("the store has failed: stopping", "err", err)
+	select {
+	case b.failed <- err:
+	default:
+	}
+}
+
+// ServeConn serves one connection until it ends or ctx does. It takes
+// ownership of nc.
+func (b *Broker) ServeConn(ctx context.Context, nc net.Conn) {
+	c := newConn(b, nc)
+	if !b.track(c) {
+		nc.Close() //nolint:errcheck // closed before it was used
+		return
+	}
+	defer b.untrack(c)
+	stop := context.AfterFunc(ctx, c.shut)
+	defer stop()
+	c.serve()
+}
+
+func (b *Broker) track(c *conn) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.open[c] = struct{}{}
+	return true
+}
+
+func (b *Broker) untrack(c *conn) {
+	b.mu.Lock()
+	delete(b.open, c)
+	b.mu.Unlock()
+}
+
+// Publish publishes m as the server itself, past every Authorizer and Gate.
+// A nil error means that what m obliges the broker to keep is durable.
+func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
+	if !mqtt.ValidTopicName([]byte(m.Topic)) {
+		return fmt.Errorf("broker: publish: topic %q is not a topic name", m.Topic)
+	}
+	done := make(chan struct{})
+	b.core.mail.post(command{kind: cmdCall, call: func() { b.core.publishInside(m, func() { close(done) }) }})
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.coreDone:
+		return ErrClosed
+	}
+}
+
+// publishInside routes a message of the server's own and calls done when it is
+// durable.
+func (c *core) publishInside(m *mqtt.Message, done func()) {
+	kept := c.route(m, nil, nil)
+	if kept {
+		c.keep(nil)
+	}
+	c.release(nil, kept)
+	c.emit(nil, kept, effect{do: done})
+}
+
+// Serve waits until ctx ends or the store fails, then closes the broker. It
+// returns the store's error, or nil.
+func (b *Broker) Serve(ctx context.Context) error {
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-b.failed:
+	}
+	return errors.Join(err, b.Close())
+}
+
+// Close stops listening, closes every connection as if it were lost (wills are
+// kept for the next start), commits what is open and closes the store.
+func (b *Broker) Close() error {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil
+	}
+	b.closed = true
+	ls, open := b.listeners, b.open
+	b.listeners = nil
+	conns := make([]*conn, 0, len(open))
+	for c := range open {
+		conns = append(conns, c)
+	}
+	b.mu.Unlock()
+	for _, l := range ls {
+		l.Close() //nolint:errcheck // it ends either way
+	}
+	for _, c := range conns {
+		c.closeWith(mqtt.ServerShuttingDown)
+	}
+	for _, c := range conns {
+		<-c.finished
+	}
+	b.core.mail.post(command{kind: cmdCall, call: func() { b.core.stopping = true }})
+	select {
+	case <-b.coreDone:
+		<-b.comDone
+	case <-b.comDone: // the store failed: the core can't commit any more
+	}
+	for _, f := range b.flushers {
+		f.stop()
+	}
+	b.flushWG.Wait()
+	close(b.jobs)
+	b.wg.Wait()
+	return b.store.Close()
+}
+
+// observe tells observers of an event; see hooks.go.
+func (b *Broker) observe(e hooks.Event) { b.hooks.observe(e) }

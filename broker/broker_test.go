@@ -1,0 +1,223 @@
+package broker_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"testing"
+
+	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/mqtt"
+)
+
+var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+var versions = []mqtt.Version{mqtt.V31, mqtt.V311, mqtt.V5}
+
+// each runs a test for every protocol level.
+func each(t *testing.T, f func(t *testing.T, v mqtt.Version)) {
+	for _, v := range versions {
+		t.Run(fmt.Sprintf("level %d", v), func(t *testing.T) { f(t, v) })
+	}
+}
+
+func TestPublishReachesSubscriber(t *testing.T) {
+	for qos := byte(0); qos <= 2; qos++ {
+		t.Run(fmt.Sprintf("QoS %d", qos), func(t *testing.T) {
+			each(t, func(t *testing.T, v mqtt.Version) {
+				_, addr := start(t, broker.Config{Log: quiet})
+				sub, p := dial(t, addr, v), dial(t, addr, v)
+				sub.connect("sub")
+				sub.subscribe("a/+", qos)
+				p.connect("pub")
+				p.publish("a/b", "hello", qos, 7)
+				switch qos {
+				case 1:
+					p.wantAck(mqtt.PUBACK, 7)
+				case 2:
+					p.wantAck(mqtt.PUBREC, 7)
+					p.ack(mqtt.PUBREL, 7)
+					p.wantAck(mqtt.PUBCOMP, 7)
+				}
+				m := sub.want("a/b", "hello")
+				if m.QoS != qos {
+					t.Fatalf("delivered at QoS %d, want %d", m.QoS, qos)
+				}
+				if qos == 2 {
+					sub.ack(mqtt.PUBREC, m.ID)
+					sub.wantAck(mqtt.PUBREL, m.ID)
+					sub.ack(mqtt.PUBCOMP, m.ID)
+				}
+				sub.quiet()
+			})
+		})
+	}
+}
+
+func TestOfflineLastingSessionGetsItsQueueInOrder(t *testing.T) {
+	each(t, func(t *testing.T, v mqtt.Version) {
+		for _, data := range []string{"", t.TempDir()} {
+			b, addr := start(t, broker.Config{Log: quiet, Data: data})
+			sub := dial(t, addr, v)
+			sub.connect("sub", lasting)
+			sub.subscribe("q/#", 1)
+			sub.nc.Close()
+			p := dial(t, addr, v)
+			p.connect("pub")
+			const n = 500
+			for i := range n {
+				p.publish("q/x", fmt.Sprint(i), 1, uint16(i+1))
+				p.wantAck(mqtt.PUBACK, uint16(i+1))
+			}
+			if data != "" { // the same over a restart
+				if err := b.Close(); err != nil {
+					t.Fatal(err)
+				}
+				_, addr = start(t, broker.Config{Log: quiet, Data: data})
+			}
+			sub = dial(t, addr, v)
+			if a := sub.connect("sub", lasting); v != mqtt.V31 && !a.SessionPresent {
+				t.Fatal("session was not present")
+			}
+			for i := range n {
+				sub.want("q/x", fmt.Sprint(i))
+			}
+			sub.quiet()
+		}
+	})
+}
+
+func TestReconnectResendsWithIdentifierAndDUP(t *testing.T) {
+	_, addr := start(t, broker.Config{Log: quiet, Data: t.TempDir()})
+	sub := dial(t, addr, mqtt.V5)
+	sub.connect("sub", lasting, func(c *mqtt.Connect) { c.ReceiveMaximum = 3 })
+	sub.subscribe("q", 1)
+	p := dial(t, addr, mqtt.V5)
+	p.connect("pub")
+	for i := range 5 {
+		p.publish("q", fmt.Sprint(i), 1, uint16(i+1))
+		p.wantAck(mqtt.PUBACK, uint16(i+1))
+	}
+	first := sub.want("q", "0") // acknowledged
+	var ids []uint16
+	for i := 1; i <= 3; i++ {
+		m := sub.message()
+		if string(m.Payload) != fmt.Sprint(i) || m.Dup {
+			t.Fatalf("got %q dup %v, want %d", m.Payload, m.Dup, i)
+		}
+		ids = append(ids, m.ID)
+	}
+	_ = first
+	sub.nc.Close()
+	sub = dial(t, addr, mqtt.V5)
+	sub.connect("sub", lasting, func(c *mqtt.Connect) { c.ReceiveMaximum = 3 })
+	for i := 1; i <= 3; i++ {
+		m := sub.want("q", fmt.Sprint(i))
+		if !m.Dup || m.ID != ids[i-1] {
+			t.Fatalf("message %d came with id %d dup %v, want id %d and DUP", i, m.ID, m.Dup, ids[i-1])
+		}
+	}
+	if m := sub.want("q", "4"); m.Dup {
+		t.Fatal("a message that was never sent came with DUP")
+	}
+	sub.quiet()
+}
+
+func TestRetainedIsReplayedAndCleared(t *testing.T) {
+	each(t, func(t *testing.T, v mqtt.Version) {
+		_, addr := start(t, broker.Config{Log: quiet})
+		p := dial(t, addr, v)
+		p.connect("pub")
+		for i, topic := range []string{"r/a", "r/b", "other"} {
+			p.publish(topic, "stays", 1, uint16(i+1), retain)
+			p.wantAck(mqtt.PUBACK, uint16(i+1))
+		}
+		p.publish("r/a", "", 1, 9, retain)
+		p.wantAck(mqtt.PUBACK, 9)
+		sub := dial(t, addr, v)
+		sub.connect("sub")
+		sub.subscribe("r/#", 1)
+		if m := sub.want("r/b", "stays"); !m.Retain {
+			t.Fatal("a replayed message came without the retain flag [MQTT-3.3.1-8]")
+		}
+		sub.quiet()
+	})
+}
+
+func TestWillIsSentWhenTheConnectionIsLost(t *testing.T) {
+	each(t, func(t *testing.T, v mqtt.Version) {
+		_, addr := start(t, broker.Config{Log: quiet})
+		sub := dial(t, addr, v)
+		sub.connect("sub")
+		sub.subscribe("will/#", 1)
+		c := dial(t, addr, v)
+		c.connect("mortal", func(c *mqtt.Connect) {
+			c.Will = &mqtt.Will{Topic: "will/mortal", Payload: []byte("gone"), QoS: 1}
+		})
+		c.nc.Close()
+		sub.want("will/mortal", "gone")
+		sub.quiet()
+	})
+}
+
+func TestTakeOver(t *testing.T) {
+	_, addr := start(t, broker.Config{Log: quiet})
+	old := dial(t, addr, mqtt.V5)
+	old.connect("same")
+	fresh := dial(t, addr, mqtt.V5)
+	fresh.connect("same")
+	first, body := old.read()
+	d, err := mqtt.DecodeDisconnect(first, body, mqtt.V5)
+	if err != nil || d.Reason != mqtt.SessionTakenOver {
+		t.Fatalf("old connection got %v, %v; want 0x8E", d, err)
+	}
+	fresh.quiet()
+}
+
+func TestSharedSubscriptionSharesAndReturnsClaims(t *testing.T) {
+	_, addr := start(t, broker.Config{Log: quiet})
+	a, b, p := dial(t, addr, mqtt.V5), dial(t, addr, mqtt.V5), dial(t, addr, mqtt.V5)
+	a.connect("a")
+	b.connect("b")
+	p.connect("p")
+	a.subscribe("$share/g/t", 1)
+	b.subscribe("$share/g/t", 1)
+	for i := range 4 {
+		p.publish("t", fmt.Sprint(i), 1, uint16(i+1))
+		p.wantAck(mqtt.PUBACK, uint16(i+1))
+	}
+	got := map[string]bool{}
+	for range 2 {
+		got[string(a.message().Payload)] = true // never acknowledged
+		m := b.message()
+		got[string(m.Payload)] = true
+		b.ack(mqtt.PUBACK, m.ID)
+	}
+	if len(got) != 4 {
+		t.Fatalf("members got %v, want 4 different messages", got)
+	}
+	a.nc.Close()
+	for range 2 {
+		m := b.message()
+		if !m.Dup {
+			t.Error("a returned claim came without DUP")
+		}
+		b.ack(mqtt.PUBACK, m.ID)
+	}
+	b.quiet()
+}
+
+func TestWindowOfOneNeverStalls(t *testing.T) {
+	_, addr := start(t, broker.Config{Log: quiet})
+	sub, p := dial(t, addr, mqtt.V5), dial(t, addr, mqtt.V5)
+	sub.connect("sub", func(c *mqtt.Connect) { c.ReceiveMaximum = 1 })
+	sub.subscribe("t", 1)
+	p.connect("pub")
+	for i := range 200 {
+		p.publish("t", fmt.Sprint(i), 1, uint16(i+1))
+	}
+	for i := range 200 {
+		sub.want("t", fmt.Sprint(i))
+	}
+	sub.quiet()
+}

@@ -1,0 +1,70 @@
+package broker
+
+import "github.com/geocast/geocast/mqtt"
+
+// bypassMost is how many subscribers the bypass serves; a larger fan-out is
+// cheaper in the core.
+const bypassMost = 32
+
+// bypass writes a QoS 0 message that changes nothing straight to its
+// subscribers, on the publisher's goroutine, unless the connection has
+// something in the core that it must not overtake. It reports false, and has
+// done nothing, if the core has to route the message.
+func (c *conn) bypass(m *mqtt.Message) bool {
+	if len(c.out) > 0 || c.inCore.Load() > 0 {
+		return false
+	}
+	for _, a := range c.b.core.appliers {
+		if a.wants(m.Topic) {
+			return false
+		}
+	}
+	var to [bypassMost]straight
+	n, ok := c.straights(m.Topic, &to)
+	if !ok {
+		return false
+	}
+	for _, t := range to[:n] {
+		if t.conn.buffered() >= outCap {
+			c.b.stats.dropped0.Add(1)
+			continue
+		}
+		d := mqtt.Delivery{}
+		if t.id != 0 {
+			d.SubIDs = []uint32{t.id}
+		}
+		t.conn.deliver(m, d)
+	}
+	c.b.stats.routed(n)
+	return true
+}
+
+// straight is one subscriber of a bypassing message.
+type straight struct {
+	conn *conn
+	id   uint32
+}
+
+// straights collects the online subscribers of topic; ok is false if they are
+// many, shared or overlapping.
+func (c *conn) straights(topic string, to *[bypassMost]straight) (n int, ok bool) {
+	k, ok := c.b.core, true
+	k.groups.Match(topic, func(string, string, *group) { ok = false })
+	k.index.Match(topic, func(_ string, s *session, o subOptions) {
+		cn := s.live.Load()
+		if !ok || cn == nil || o.noLocal && cn == c {
+			return
+		}
+		for _, had := range to[:n] {
+			ok = ok && had.conn != cn
+		}
+		if n == len(to) {
+			ok = false
+		}
+		if ok {
+			to[n] = straight{cn, o.id}
+			n++
+		}
+	})
+	return n, ok
+}

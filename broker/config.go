@@ -1,0 +1,116 @@
+package broker
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Config says how a Broker is set up. Its zero value is a broker with an
+// in-memory store (it says so when it starts), no listener and no hooks.
+type Config struct {
+	// Data is the folder of the durable store, made if it is not there. Empty
+	// means a store in memory: nothing survives the process.
+	Data string
+	// Memory is the budget in bytes for the process, default 512 MB.
+	Memory int64
+	// Hooks are values that implement interfaces of package hooks.
+	Hooks []any
+	// Log gets what an operator can act on; nil means slog.Default().
+	Log *slog.Logger
+	// TLS is what mqtts:// and wss:// listeners use.
+	TLS *tls.Config
+	// Origins are the host patterns from which a browser may open a WebSocket;
+	// empty means any, since MQTT authenticates for itself.
+	Origins []string
+	// Limits bound what one client can make the broker hold.
+	Limits Limits
+	// Linger is how long a commit may wait for more publishers, at most; it is
+	// not waited for a lone one. Default 1 ms, negative for none.
+	Linger time.Duration
+}
+
+// Limits are bounds with defaults; a zero field takes its default.
+type Limits struct {
+	// Packet is the largest packet in bytes that a client may send, default
+	// 256 KB; it is announced as Maximum Packet Size.
+	Packet int
+	// Connect is how long a connection may take to send its CONNECT, default
+	// 10 s.
+	Connect time.Duration
+	// ReceiveMaximum is how many QoS 1 and 2 publishes a client may have
+	// unacknowledged, default 256.
+	ReceiveMaximum int
+	// Window is how many QoS 1 and 2 messages a client is sent before it
+	// acknowledges, at most; its own Receive Maximum may be lower. Default 64.
+	Window int
+	// TopicAliases is how many topic aliases a client may use, default 16.
+	TopicAliases int
+	// SessionExpiry caps what a client may ask for, default 30 days.
+	SessionExpiry time.Duration
+	// QueueMessages and QueueBytes bound what waits for a lasting session,
+	// default 1,000,000 messages and 1 GB; the oldest goes first.
+	QueueMessages int
+	QueueBytes    int64
+	// PendingMessages and PendingBytes bound what waits in memory for a
+	// session that is not lasting, default 1,000 and 1 MB; it is closed with
+	// 0x97 beyond that.
+	PendingMessages int
+	PendingBytes    int
+	// Retained bounds the number of retained topics, default 10,000,000.
+	Retained int
+	// ServerKeepAlive, if not 0, is the keep alive in seconds that every
+	// MQTT 5 client is told to use.
+	ServerKeepAlive uint16
+	// Subscriptions bounds the filters of one session, default 10,000.
+	Subscriptions int
+}
+
+func (c Config) withDefaults() Config {
+	def(&c.Memory, 512<<20)
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	if c.Linger == 0 {
+		c.Linger = time.Millisecond
+	}
+	l := &c.Limits
+	def(&l.Packet, 256<<10)
+	def(&l.Connect, 10*time.Second)
+	def(&l.ReceiveMaximum, 256)
+	def(&l.Window, 64)
+	def(&l.TopicAliases, 16)
+	def(&l.SessionExpiry, 30*24*time.Hour)
+	def(&l.QueueMessages, 1_000_000)
+	def(&l.QueueBytes, 1<<30)
+	def(&l.PendingMessages, 1000)
+	def(&l.PendingBytes, 1<<20)
+	def(&l.Retained, 10_000_000)
+	def(&l.Subscriptions, 10_000)
+	return c
+}
+
+func def[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+func (l Limits) validate() error {
+	if l.ReceiveMaximum < 1 || l.ReceiveMaximum > 65535 {
+		return fmt.Errorf("broker: ReceiveMaximum %d is not in 1..65535", l.ReceiveMaximum)
+	}
+	if l.Window < 1 || l.Window > 65535 {
+		return fmt.Errorf("broker: Window %d is not in 1..65535", l.Window)
+	}
+	if l.TopicAliases < 0 || l.TopicAliases > 65535 {
+		return fmt.Errorf("broker: TopicAliases %d is not in 0..65535", l.TopicAliases)
+	}
+	return nil
+}
+
+// ErrClosed is returned by calls on a broker that was closed.
+var ErrClosed = errors.New("broker: closed")

@@ -1,0 +1,230 @@
+package broker
+
+import (
+	"encoding/binary"
+	"math"
+	"strconv"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// connectRequest is a CONNECT that was authenticated and authorised.
+type connectRequest struct {
+	packet   *mqtt.Connect
+	identity hooks.Identity
+	assigned string // the client id that we gave, or ""
+}
+
+// connect opens a new epoch of a session: the connection that had it is taken
+// over, the old state is resumed or discarded, and CONNACK follows the commit
+// of what the old epoch still had in the core.
+func (c *core) connect(cn *conn, r *connectRequest) bool {
+	if c.full() && c.syncing != nil {
+		return false
+	}
+	key := sessionKey{r.identity.User, r.identity.Client}
+	s := c.sessions[key]
+	if s != nil && s.conn != nil {
+		c.takeOver(s)
+	}
+	if s != nil && (r.packet.CleanStart || !s.lasting) {
+		c.end(s)
+		s = nil
+	}
+	present := s != nil
+	if s == nil {
+		s = c.newSession(key)
+	}
+	c.begin(s, cn, r)
+	kept := s.lasting || s.will != nil
+	if kept {
+		c.cur.w.Put(tableSession, be8(s.id), s.record())
+		c.keep(cn)
+	}
+	wait := kept || present
+	c.emit(cn, wait, effect{do: func() {
+		cn.write(func(dst []byte) []byte { return mqtt.AppendConnack(dst, c.connack(s, r, present), cn.version) })
+		s.live.Store(cn)
+		c.pump(s)
+	}})
+	c.b.observe(hooks.Event{Kind: hooks.Connected, Identity: r.identity, At: c.clock.now})
+	return true
+}
+
+// begin binds a session to its new connection.
+func (c *core) begin(s *session, cn *conn, r *connectRequest) {
+	p := r.packet
+	s.conn, cn.sess = cn, s
+	s.endsAt = 0
+	s.expiry = c.capExpiry(p.SessionExpiry)
+	s.lasting = s.lasting || s.expiry > 0
+	s.queue.loaded, s.queue.live, s.queue.reading = !s.lasting, !s.lasting, false
+	s.queue.read, s.queue.liveAt, s.queue.open = 0, 0, nil
+	s.will = newWill(p.Will)
+	s.out = nil
+	s.window = uint16(min(int(p.ReceiveMaximum), c.cfg.Limits.Window))
+	cn.admitted(r.identity, p, c.cfg.Limits)
+	c.watch(cn)
+}
+
+func (c *core) capExpiry(asked uint32) uint32 {
+	limit := c.cfg.Limits.SessionExpiry.Seconds()
+	if limit > 0 && limit < math.MaxUint32 && float64(asked) > limit {
+		return uint32(limit)
+	}
+	return asked
+}
+
+// connack announces what this broker does and what is bounded [MQTT-3.2.2].
+func (c *core) connack(s *session, r *connectRequest, present bool) *mqtt.Connack {
+	l := c.cfg.Limits
+	yes := true
+	a := &mqtt.Connack{
+		SessionPresent: present, ReceiveMaximum: uint16(l.ReceiveMaximum),
+		MaximumPacketSize: uint32(l.Packet), TopicAliasMaximum: uint16(l.TopicAliases),
+		AssignedClientID: r.assigned,
+		RetainAvailable:  &yes, WildcardAvailable: &yes, SubIDAvailable: &yes, SharedAvailable: &yes,
+	}
+	if s.expiry != r.packet.SessionExpiry {
+		a.SessionExpiry = &s.expiry
+	}
+	if l.ServerKeepAlive != 0 {
+		a.ServerKeepAlive = &l.ServerKeepAlive
+	}
+	return a
+}
+
+func (c *core) newSession(key sessionKey) *session {
+	c.nextID++
+	s := &session{id: c.nextID, key: key}
+	s.queue.log = store.Log{Kind: logQueue, ID: s.id}
+	c.sessions[key] = s
+	return s
+}
+
+// takeOver ends the epoch of the connection that has the session
+// [MQTT-3.1.4-3].
+func (c *core) takeOver(s *session) {
+	old := s.conn
+	c.lost(s, true)
+	old.closeWith(mqtt.SessionTakenOver)
+}
+
+// drop closes a client's connection with a reason; its session goes on as
+// after any lost connection.
+func (c *core) drop(cn *conn, r mqtt.Reason) {
+	cn.closeWith(r)
+	if s := cn.sess; s != nil && s.conn == cn {
+		c.lost(s, true)
+	}
+}
+
+// disconnect applies a client's DISCONNECT.
+func (c *core) disconnect(s *session, d *mqtt.Disconnect) {
+	cn := s.conn
+	if d.SessionExpiry != nil {
+		if s.expiry == 0 && *d.SessionExpiry != 0 {
+			c.drop(cn, mqtt.ProtocolError) // [MQTT-3.14.2-2]
+			return
+		}
+		s.expiry = c.capExpiry(*d.SessionExpiry)
+	}
+	c.lost(s, d.Reason == mqtt.DisconnectWithWill)
+	cn.close()
+}
+
+// lost ends a connection's epoch: the will goes its way, the window is saved,
+// and the session waits for its client or ends.
+func (c *core) lost(s *session, withWill bool) {
+	cn := s.conn
+	s.conn = nil
+	s.live.Store(nil)
+	c.unwatch(cn)
+	c.b.observe(hooks.Event{Kind: hooks.Disconnected, Identity: cn.identity, At: c.clock.now})
+	if !withWill {
+		s.will = nil
+	}
+	c.returnClaims(s)
+	if s.will != nil {
+		c.scheduleWill(s)
+	}
+	if s.expiry == 0 {
+		c.end(s)
+		return
+	}
+	if s.expiry != mqtt.NeverExpires {
+		s.endsAt = c.clock.now + int64(s.expiry)*1000
+		c.expireLater(s)
+	}
+	c.cur.w.Put(tableSession, be8(s.id), s.record())
+	c.cur.w.Put(tableWindow, be8(s.id), s.encodeWindow())
+	c.saveReplays(s)
+	s.out, s.queue.open = nil, nil
+	s.queue.live, s.queue.loaded = false, false
+	c.keep(nil)
+}
+
+// expireLater sees to it that one timer follows an offline session, which
+// looks at least once an hour: a session that comes and goes has no more.
+func (c *core) expireLater(s *session) {
+	if s.timed {
+		return
+	}
+	s.timed = true
+	at := min(s.endsAt, c.clock.now+3_600_000)
+	c.timers.add(at, func() {
+		s.timed = false
+		c.expire(s)
+	})
+}
+
+func (c *core) expire(s *session) {
+	switch {
+	case s.conn != nil || s.gone || s.endsAt == 0:
+	case s.endsAt <= c.clock.now:
+		c.end(s)
+	default:
+		c.expireLater(s)
+	}
+}
+
+// end removes a session and everything that is stored of it. A will that was
+// waiting for its delay is sent now [MQTT-3.1.2-8].
+func (c *core) end(s *session) {
+	if s.gone {
+		return
+	}
+	s.gone = true
+	if s.will != nil {
+		c.sendWill(s)
+	}
+	for f := range s.subs {
+		c.dropFilter(s, f)
+	}
+	c.leaveGroups(s)
+	delete(c.sessions, s.key)
+	if s.lasting {
+		c.cur.w.Delete(tableSession, be8(s.id))
+		c.cur.w.Delete(tableWindow, be8(s.id))
+		c.keep(nil)
+		c.erase(s)
+	}
+}
+
+// record is kind, version, expiry, when it ends, then user, client and will.
+func (s *session) record() []byte {
+	rec := binary.BigEndian.AppendUint32([]byte{'S', 1}, s.expiry)
+	rec = binary.BigEndian.AppendUint64(rec, uint64(s.endsAt))
+	rec = appendString(rec, s.key.user)
+	rec = appendString(rec, s.key.client)
+	return s.will.append(rec)
+}
+
+func appendString(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+// assignedID is the client id of a client that sent none.
+func assignedID(n uint64) string { return "gc-" + strconv.FormatUint(n, 36) }

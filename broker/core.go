@@ -1,0 +1,238 @@
+package broker
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/retained"
+	"github.com/geocast/geocast/store"
+)
+
+// core is the only writer of the subscription index and of all session state.
+// Its methods run on one goroutine, but those of mailbox and what is marked as
+// readable by others.
+type core struct {
+	b     *Broker
+	cfg   Config
+	log   *slog.Logger
+	store store.Store
+	mail  mailbox
+
+	clock    clock
+	sessions map[sessionKey]*session
+	index    mqtt.Index[*session, subOptions] // read by QoS 0 publishers
+	groups   mqtt.Index[string, *group]       // read by QoS 0 publishers
+	topics   retained.Topics
+	bodies   map[uint64]int32 // references to shared bodies
+	timers   timers
+	users    map[string]*user
+	appliers []*applier
+
+	nextID    uint64
+	publishes uint64
+	targets   []target
+	cur       *batch
+	syncing   *batch
+	released  uint64
+	openBytes int
+	commits   chan *batch // to the committer; closed by loop
+	parked    []*conn
+	stopping  bool
+}
+
+// mailbox is how other goroutines hand commands to the core: a slice under a
+// mutex and a wake-up. It is bounded by what each connection may have in it.
+type mailbox struct {
+	mu    sync.Mutex
+	cmds  []command
+	spare []command
+	wake  chan struct{} // never closed
+}
+
+func (m *mailbox) post(cmds ...command) {
+	m.mu.Lock()
+	m.cmds = append(m.cmds, cmds...)
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take returns everything that waits; the slice is valid until the next take.
+func (m *mailbox) take() []command {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	cmds := m.cmds
+	m.cmds, m.spare = m.spare[:0], cmds
+	return cmds
+}
+
+// commandKind says what a command asks for.
+type commandKind byte
+
+const (
+	cmdPublish commandKind = iota + 1
+	cmdAck
+	cmdRefuse // a publish that was refused before the core: ack is the answer
+	cmdConnect
+	cmdSubscribe
+	cmdUnsubscribe
+	cmdDisconnect
+	cmdGone // the connection has ended
+	cmdCall // call runs on the core
+)
+
+// command is one thing that the core is asked to do, at its place in the order.
+type command struct {
+	kind commandKind
+	conn *conn
+	qos  byte
+	id   uint16
+	dup  bool
+	ack  mqtt.Ack
+	msg  *mqtt.Message
+	from *hooks.Publish // set if a hook prepared something for the Appliers
+	any  any            // *connectRequest, *subscription, *mqtt.Unsubscribe, *mqtt.Disconnect
+	call func()
+}
+
+// loop runs the core until it has stopped and its last batch is committed.
+func (c *core) loop(done chan<- struct{}) {
+	defer close(done)
+	defer close(c.commits)
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	linger := time.NewTimer(time.Hour)
+	defer linger.Stop()
+	var due time.Time // until when the open batch lingers
+	for {
+		select {
+		case <-c.mail.wake:
+		case <-tick.C:
+			c.tick()
+		case <-linger.C:
+		}
+		c.b.clockMs.Store(c.clock.advance(time.Now()))
+		for _, cmd := range c.mail.take() {
+			c.take(cmd)
+		}
+		if c.stopping && c.syncing == nil && !c.dirty() {
+			return
+		}
+		due = c.commitWhenDue(due, linger)
+	}
+}
+
+func (c *core) dirty() bool { return c.cur.kept || c.cur.w.Len() > 0 || len(c.cur.effects) > 0 }
+
+// commitWhenDue hands the open batch to the committer if that is idle and the
+// batch has nothing to wait for. A batch of one connection does not linger;
+// lazy writes alone wait a second.
+func (c *core) commitWhenDue(due time.Time, linger *time.Timer) time.Time {
+	if c.syncing != nil || !c.dirty() {
+		return time.Time{}
+	}
+	now := time.Now()
+	wait := time.Duration(0)
+	switch {
+	case c.stopping || c.full():
+	case !c.cur.kept:
+		wait = time.Second
+	case c.cur.many && c.cfg.Linger > 0:
+		wait = c.cfg.Linger
+	}
+	if due.IsZero() || now.Add(wait).Before(due) {
+		due = now.Add(wait)
+	}
+	if rest := due.Sub(now); rest > 0 {
+		linger.Reset(rest)
+		return due
+	}
+	c.seal()
+	return time.Time{}
+}
+
+// take gives a command its place: now, or behind what its connection already
+// has waiting for room in a batch.
+func (c *core) take(cmd command) {
+	if cn := cmd.conn; cn != nil {
+		if len(cn.parked) > 0 {
+			cn.parked = append(cn.parked, cmd)
+			return
+		}
+		if !c.apply(cmd) {
+			cn.parked = append(cn.parked, cmd)
+			c.parked = append(c.parked, cn)
+			return
+		}
+		cn.left(1)
+		return
+	}
+	c.apply(cmd)
+}
+
+// resumeParked applies what waited for room in a batch.
+func (c *core) resumeParked() {
+	waiting := c.parked
+	c.parked = nil
+	for _, cn := range waiting {
+		for len(cn.parked) > 0 && c.apply(cn.parked[0]) {
+			cn.parked = cn.parked[1:]
+			cn.left(1)
+		}
+		if len(cn.parked) > 0 {
+			c.parked = append(c.parked, cn)
+		} else {
+			cn.parked = nil
+		}
+	}
+}
+
+// apply performs a command, or returns false if it has to wait for room.
+func (c *core) apply(cmd command) bool {
+	if cmd.kind == cmdCall {
+		cmd.call()
+		return true
+	}
+	if cmd.kind == cmdConnect {
+		return c.connect(cmd.conn, cmd.any.(*connectRequest))
+	}
+	s := cmd.conn.sess
+	if s == nil || s.conn != cmd.conn {
+		return true // an older epoch, or one that never came to be
+	}
+	switch cmd.kind {
+	case cmdPublish:
+		return c.publish(s, &cmd)
+	case cmdAck:
+		return c.ack(s, cmd.ack)
+	case cmdRefuse:
+		c.emit(cmd.conn, false, effect{conn: cmd.conn, ack: cmd.ack})
+	case cmdSubscribe:
+		return c.subscribe(s, cmd.any.(*subscription))
+	case cmdUnsubscribe:
+		return c.unsubscribe(s, cmd.any.(*mqtt.Unsubscribe))
+	case cmdDisconnect:
+		c.disconnect(s, cmd.any.(*mqtt.Disconnect))
+	case cmdGone:
+		c.lost(s, true)
+	}
+	return true
+}
+
+// committer makes batches durable, one after the other.
+func (c *core) committer(done chan<- struct{}) {
+	defer close(done)
+	for b := range c.commits {
+		if err := c.store.Commit(&b.w); err != nil {
+			c.b.fail(fmt.Errorf("store: commit %d: %w", b.n, err))
+			return
+		}
+		c.mail.post(command{kind: cmdCall, call: func() { c.committed(b) }})
+	}
+}

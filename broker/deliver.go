@@ -1,0 +1,277 @@
+package broker
+
+import (
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// The states of an outbound QoS 2 exchange as stored.
+const (
+	out2Sent     = 1
+	out2Released = 2
+)
+
+const (
+	// outCap is how much output may wait for a connection before it is fed
+	// from its queue only, in bytes.
+	outCap = 64 << 10
+	// pageItems and pageBytes bound what is read ahead for one session.
+	pageItems = 128
+	pageBytes = 64 << 10
+)
+
+// arrive gives a released item to a session: to its connection if it is live
+// there, else it stays in its log.
+func (c *core) arrive(s *session, it *item) {
+	if q := it.from; q != nil && it.at != 0 {
+		q.done = max(q.done, it.at)
+		if it.at <= q.read && it.at != q.liveAt {
+			return // a page has brought it already
+		}
+		if it.at != q.liveAt && !c.room(s, q) {
+			q.live = false
+			c.pump(s)
+			return
+		}
+		q.liveAt = it.at
+		q.taken(it.at, 1)
+	}
+	if s.gone || s.conn == nil {
+		return
+	}
+	if it.qos == 0 {
+		c.sendQoS0(s, it)
+		return
+	}
+	c.push(s, it)
+}
+
+// room reports whether a live queue may hand a further entry to memory.
+func (c *core) room(s *session, q *queue) bool {
+	if !q.live || s.gone || s.conn == nil {
+		return false
+	}
+	return s.out == nil || len(s.out.pend) < pageItems && s.out.bytes < pageBytes
+}
+
+// push queues an item behind those that wait and sends what may be sent. A
+// session that is not lasting is closed when too much waits in memory.
+func (c *core) push(s *session, it *item) {
+	o := s.box()
+	if len(o.pend) == 0 && c.mayPublish(s) {
+		c.send(s, it)
+		return
+	}
+	o.pend = append(o.pend, *it)
+	o.bytes += it.size()
+	l := c.cfg.Limits
+	if it.at == 0 && it.replay == nil && (len(o.pend) > l.PendingMessages || o.bytes > l.PendingBytes) {
+		c.b.stats.overflow.Add(1)
+		c.drop(s.conn, mqtt.QuotaExceeded)
+	}
+}
+
+// mayPublish reports whether the window and the output buffer have room.
+func (c *core) mayPublish(s *session) bool {
+	return s.box().window.Free() > 0 && s.conn.buffered() < outCap
+}
+
+// pump sends what waits while the window has room, then reads on.
+func (c *core) pump(s *session) {
+	if s.conn == nil || s.gone {
+		return
+	}
+	if o := s.out; o != nil {
+		n := 0
+		for n < len(o.pend) && c.mayPublish(s) {
+			it := o.pend[n]
+			o.bytes -= it.size()
+			o.pend[n] = item{}
+			n++
+			c.send(s, &it)
+		}
+		if n == len(o.pend) {
+			o.pend = nil
+		} else {
+			o.pend = o.pend[n:]
+		}
+		if len(o.pend) >= pageItems/2 {
+			return
+		}
+	}
+	c.readOn(s)
+	c.replayOn(s)
+	for g := range s.groups {
+		c.pumpGroup(g)
+	}
+	s.idle()
+}
+
+// send gives an item an identifier and writes it. The identifier of a QoS 2
+// message to a lasting session is committed first, since it must survive.
+func (c *core) send(s *session, it *item) {
+	if it.msg.Expires != 0 && it.msg.Expires <= c.clock.now {
+		c.settled(it.flight())
+		c.b.stats.expired.Add(1)
+		return
+	}
+	if it.qos == 0 {
+		c.sendQoS0(s, it)
+		return
+	}
+	f := it.flight()
+	f.it = nil
+	if it.from != nil && it.from != &s.queue { // a claim: it may go back
+		kept := *it
+		f.it = &kept
+	}
+	id, ok := s.out.window.Add(it.qos, f)
+	if !ok {
+		return
+	}
+	if it.qos == 2 && s.lasting {
+		c.send2(s, id, *it)
+		return
+	}
+	c.transmit(s.conn, it, id)
+}
+
+func (c *core) send2(s *session, id uint16, it item) {
+	rec := []byte{'O', 1, out2Sent}
+	rec = append(append(rec, be8(uint64(it.at))...), byte(it.idx>>8), byte(it.idx))
+	c.cur.w.Put(tableOut2, packetKey(s.id, id), rec)
+	cn := s.conn
+	c.keep(nil)
+	c.cur.effects = append(c.cur.effects, effect{do: func() {
+		if s.conn == cn {
+			c.transmit(cn, &it, id)
+		}
+	}})
+}
+
+// transmit writes a PUBLISH. One that is larger than the client takes counts
+// as delivered [MQTT-3.1.2-25].
+func (c *core) transmit(cn *conn, it *item, id uint16) {
+	d := mqtt.Delivery{ID: id, QoS: it.qos, Dup: it.dup, Retain: it.retain, SubIDs: it.subIDs, Now: c.clock.now}
+	if cn.deliver(it.msg, d) {
+		c.b.stats.delivered.Add(1)
+		return
+	}
+	c.b.stats.tooLarge.Add(1)
+	if s := cn.sess; s != nil && id != 0 {
+		c.ackSelf(s, it, id)
+	}
+}
+
+// ackSelf settles a message that can't be sent to this client.
+func (c *core) ackSelf(s *session, it *item, id uint16) {
+	if it.qos == 2 {
+		s.out.window.Pubrec(id)
+		if f, ok := s.out.window.Pubcomp(id); ok {
+			c.forget2(s, id)
+			c.settled(f)
+		}
+		return
+	}
+	if f, ok := s.out.window.Puback(id); ok {
+		c.settled(f)
+	}
+}
+
+// sendQoS0 writes a QoS 0 message, or drops and counts it if the reader is
+// slow.
+func (c *core) sendQoS0(s *session, it *item) {
+	if s.conn.buffered() >= outCap {
+		c.b.stats.dropped0.Add(1)
+		return
+	}
+	c.transmit(s.conn, it, 0)
+}
+
+// readOn asks for the next page of the session's queue if there is more on
+// disk than was read, and makes the queue live when there is not.
+func (c *core) readOn(s *session) {
+	q := &s.queue
+	if q.reading || q.live {
+		return
+	}
+	if q.read >= q.done && q.loaded {
+		q.live = true
+		return
+	}
+	q.reading = true
+	first, after, cn, done := !q.loaded, q.read, s.conn, q.done
+	c.b.work(func() {
+		p := c.readPage(q.log, s.id, after, first)
+		c.mail.post(command{kind: cmdCall, call: func() { c.page(s, cn, p, done) }})
+	})
+}
+
+// page is what a worker read of a queue.
+type page struct {
+	items []loaded
+	last  store.Pos
+	end   bool
+	err   error
+}
+
+// loaded is an item as read, with what the last connection knew of it.
+type loaded struct {
+	item
+	id       uint16 // the identifier it was sent under, 0 if it was not
+	released bool   // QoS 2: PUBREC was received; only PUBREL is left
+	skip     bool   // acknowledged before, in an entry that was not
+}
+
+// page takes a page into memory: first what was in the window, with its
+// identifiers and DUP, then the rest. done is what was committed when the page
+// was asked for: at its end nothing up to there is left on disk.
+func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
+	q := &s.queue
+	q.reading = false
+	if s.conn != cn || s.gone {
+		return
+	}
+	if p.err != nil {
+		c.log.Error("queue could not be read", "client", s.key.client, "err", p.err)
+		c.drop(cn, mqtt.UnspecifiedError)
+		return
+	}
+	q.loaded = true
+	for i := range p.items {
+		c.takeLoaded(s, q, &p.items[i])
+	}
+	q.read = max(q.read, p.last)
+	if p.end {
+		q.read = max(q.read, done)
+		q.live = q.read >= q.done
+	}
+	c.pump(s)
+}
+
+func (c *core) takeLoaded(s *session, q *queue, l *loaded) {
+	l.from = q
+	switch {
+	case l.skip:
+		return
+	case l.released:
+		s.box().window.AddWithID(l.id, 2, true, flight{qos: 2})
+		c.sendAck(s.conn, mqtt.Ack{Type: mqtt.PUBREL, ID: l.id})
+		return
+	}
+	q.taken(l.at, 1)
+	if l.msg == nil { // its body is gone: it had been delivered
+		c.settled(l.flight())
+		return
+	}
+	if l.id == 0 {
+		o := s.box()
+		o.pend = append(o.pend, l.item)
+		o.bytes += l.size()
+		return
+	}
+	l.dup = true
+	if s.box().window.AddWithID(l.id, l.qos, false, flight{from: q, at: l.at, idx: l.idx, qos: l.qos, body: l.body}) {
+		c.transmit(s.conn, &l.item, l.id)
+	}
+}

@@ -1,0 +1,92 @@
+package broker
+
+import (
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// eraseStep is how many entries one step of an erasure removes, so that no
+// command holds the core for long.
+const eraseStep = 256
+
+// erase removes what is stored of an ended session beside its record.
+func (c *core) erase(s *session) {
+	for id := range s.in2 {
+		c.cur.w.Delete(tableIn2, packetKey(s.id, id))
+	}
+	if s.out != nil {
+		s.out.window.All(func(id uint16, _ mqtt.OutState, _ *flight) {
+			c.cur.w.Delete(tableOut2, packetKey(s.id, id))
+		})
+	}
+	c.eraseTable(tableOut2, s.id)
+	c.eraseLog(s.queue.log)
+}
+
+// eraseTable removes the records of one session from a table, in steps.
+func (c *core) eraseTable(t store.Table, session uint64) {
+	c.b.work(func() {
+		var keys [][]byte
+		err := c.store.Scan(t, be8(session), nil, func(key, _ []byte) store.Next {
+			keys = append(keys, append([]byte(nil), key...))
+			if len(keys) == eraseStep {
+				return store.Stop
+			}
+			return store.Next{}
+		})
+		if err != nil || len(keys) == 0 {
+			return
+		}
+		c.mail.post(command{kind: cmdCall, call: func() {
+			for _, k := range keys {
+				c.cur.w.Delete(t, k)
+			}
+			c.then(func() { c.eraseTable(t, session) })
+		}})
+	})
+}
+
+// eraseLog removes a log whose owner has ended, in steps, and lets go of the
+// bodies that it refers to. A restart finds a log without an owner and goes on.
+func (c *core) eraseLog(l store.Log) {
+	c.b.work(func() {
+		var at []store.Pos
+		var bodies []uint64
+		err := c.store.Read(l, 0, eraseStep, 1<<20, func(p store.Pos, v []byte) bool {
+			at = append(at, p)
+			_, _ = decodeItems(v, func(n uint64) *mqtt.Message { bodies = append(bodies, n); return nil })
+			return true
+		})
+		if err != nil || len(at) == 0 {
+			return
+		}
+		c.mail.post(command{kind: cmdCall, call: func() {
+			for _, p := range at {
+				c.cur.w.Remove(l, p)
+			}
+			for _, n := range bodies {
+				c.unref(n)
+			}
+			c.then(func() { c.eraseLog(l) })
+		}})
+	})
+}
+
+// then does something once what the open batch holds is committed.
+func (c *core) then(do func()) {
+	c.cur.effects = append(c.cur.effects, effect{do: do})
+}
+
+// unref lets go of one reference to a shared body; the last one deletes it.
+func (c *core) unref(body uint64) {
+	if body == 0 {
+		return
+	}
+	if c.bodies[body]--; c.bodies[body] <= 0 {
+		delete(c.bodies, body)
+		c.cur.w.Delete(tableBody, be8(body))
+	}
+}
+
+// saveReplays keeps what a lasting session's replays had not finished.
+func (c *core) saveReplays(s *session) { s.replays = nil }

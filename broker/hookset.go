@@ -1,0 +1,129 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+)
+
+// hookSet holds the hooks by what they can do, in the order of Config.Hooks.
+type hookSet struct {
+	authenticators []hooks.Authenticator
+	authorizers    []hooks.Authorizer
+	observers      []hooks.Observer
+	gates          []gate
+}
+
+func sortHooks(all []any) (h hookSet) {
+	for _, x := range all {
+		if a, ok := x.(hooks.Authenticator); ok {
+			h.authenticators = append(h.authenticators, a)
+		}
+		if a, ok := x.(hooks.Authorizer); ok {
+			h.authorizers = append(h.authorizers, a)
+		}
+		if g, ok := x.(hooks.Gate); ok {
+			h.gates = append(h.gates, gate{Gate: g, filters: g.Filters(), name: hookName(x)})
+		}
+		if o, ok := x.(hooks.Observer); ok {
+			h.observers = append(h.observers, o)
+		}
+	}
+	return h
+}
+
+// sees reports whether a hook has to be asked about publishes.
+func (h *hookSet) sees() bool { return len(h.authorizers) > 0 || len(h.gates) > 0 }
+
+// gate is a hooks.Gate as the broker runs it.
+type gate struct {
+	hooks.Gate
+	filters []string
+	name    string
+}
+
+func (g *gate) wants(topic string) bool {
+	for _, f := range g.filters {
+		if mqtt.Match(f, topic) {
+			return true
+		}
+	}
+	return false
+}
+
+// reader reads the records of the Applier that the gate is, too.
+func (g *gate) reader(b *Broker) hooks.Reader { return hookReader{b.store, g.name} }
+
+func hookName(x any) string {
+	if a, ok := x.(hooks.Applier); ok {
+		return a.Name()
+	}
+	return ""
+}
+
+func (h *hookSet) observe(e hooks.Event) {
+	for _, o := range h.observers {
+		o.Observe(e)
+	}
+}
+
+// authenticate asks each Authenticator until one knows the credentials. With
+// none configured every client is who it says it is (open mode).
+func (b *Broker) authenticate(c *conn, p *mqtt.Connect) (hooks.Identity, error) {
+	open := hooks.Identity{User: p.Username, Client: p.ClientID}
+	if len(b.hooks.authenticators) == 0 {
+		return open, nil
+	}
+	cred := &hooks.Credentials{
+		ClientID: p.ClientID, Username: p.Username, HasUsername: p.HasUsername,
+		Password: p.Password, HasPassword: p.HasPassword, Remote: c.remote(),
+	}
+	for _, a := range b.hooks.authenticators {
+		id, err := askAuthenticator(a, cred)
+		if err == nil {
+			id.Client = p.ClientID
+			return id, nil
+		}
+		if err != hooks.ErrNotMine { //nolint:errorlint // the sentinel is returned as it is
+			return hooks.Identity{}, err
+		}
+	}
+	return hooks.Identity{}, &hooks.Refusal{Reason: mqtt.BadUserNameOrPassword, Text: "nobody knows these credentials"}
+}
+
+// askAuthenticator calls one; a panic refuses the client.
+func askAuthenticator(a hooks.Authenticator, cred *hooks.Credentials) (id hooks.Identity, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("broker: authenticator panicked: %v", r)
+		}
+	}()
+	return a.Authenticate(context.Background(), cred)
+}
+
+// authorize asks every Authorizer; any no is final, and a panic is a no.
+func (b *Broker) authorize(r *hooks.Request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("broker: authorizer panicked: %v", p)
+		}
+	}()
+	for _, a := range b.hooks.authorizers {
+		if err := a.Authorize(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) mayPublish(r *hooks.Request) error { return b.authorize(r) }
+
+func (b *Broker) mayRead(r *hooks.Request) error { return b.authorize(r) }
+
+// mayWrite asks again about a will when it is sent.
+func (b *Broker) mayWrite(key sessionKey, m *mqtt.Message, will bool) bool {
+	id := hooks.Identity{User: key.user, Client: key.client}
+	return b.authorize(&hooks.Request{Identity: &id, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Will: will}) == nil
+}

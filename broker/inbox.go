@@ -1,0 +1,249 @@
+package broker
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"slices"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+const (
+	tableUser   store.Table = 0x28 // user id → name, epoch, next number
+	tableCursor store.Table = 0x29 // user id, client id → the device's cursor
+	tableHook   store.Table = 0x2a // hook's name, 0, key → the hook's record
+
+	logInbox byte = 'i' // a user's events by their number
+)
+
+// user is one person's inbox: a densely numbered, durable stream, read by each
+// device with a cursor of its own. Owned by the core.
+type user struct {
+	id    uint64
+	name  string
+	epoch string
+	next  uint64 // the number of the next event
+	first uint64 // the oldest event that may still be there
+	done  uint64 // the last event that is committed
+	// cursors are the devices: client id → the last event acknowledged.
+	cursors map[string]uint64
+	feeds   []*session // sessions that are subscribed now
+}
+
+// maxDevices is how many devices a user may have.
+const maxDevices = 16
+
+// inboxTopic is where a user's events arrive.
+func inboxTopic(name string) string { return "users/" + encodeName(name) + "/inbox" }
+
+// person returns the user's inbox, and makes it if there is none.
+func (c *core) person(name string) *user {
+	if u := c.users[name]; u != nil {
+		return u
+	}
+	c.nextID++
+	u := &user{id: c.nextID, name: name, epoch: rand.Text()[:8], next: 1, first: 1}
+	c.users[name] = u
+	return u
+}
+
+// record is kind, version, next and first number, epoch, name.
+func (u *user) record() []byte {
+	rec := binary.BigEndian.AppendUint64([]byte{'U', 1}, u.next)
+	rec = binary.BigEndian.AppendUint64(rec, u.first)
+	return appendString(appendString(rec, u.epoch), u.name)
+}
+
+func decodeUser(id uint64, v []byte) (*user, error) {
+	v = append([]byte(nil), v...)
+	if len(v) < 18 || v[0] != 'U' {
+		return nil, errItem
+	}
+	u := &user{id: id, next: binary.BigEndian.Uint64(v[2:]), first: binary.BigEndian.Uint64(v[10:])}
+	u.done = u.next - 1
+	var err error
+	v = v[18:]
+	for _, f := range []*string{&u.epoch, &u.name} {
+		if *f, v, err = cutString(v); err != nil {
+			return nil, err
+		}
+	}
+	return u, nil
+}
+
+// toInbox appends an event to a user's inbox, in the open batch, and lets it
+// go to the user's devices with the commit.
+func (c *core) toInbox(name string, expires int64, encode func(dst []byte, at hooks.Place) []byte) {
+	u := c.person(name)
+	seq := u.next
+	u.next++
+	value := binary.BigEndian.AppendUint64([]byte{'E', 1}, uint64(expires))
+	head := len(value)
+	value = encode(value, hooks.Place{Seq: seq, Epoch: u.epoch})
+	c.cur.w.Append(store.Log{Kind: logInbox, ID: u.id}, store.Pos(seq), value)
+	c.cur.w.Put(tableUser, be8(u.id), u.record())
+	m := &mqtt.Message{Topic: inboxTopic(name), Payload: value[head:], QoS: 1, Expires: expires}
+	c.cur.effects = append(c.cur.effects, effect{do: func() {
+		u.done = max(u.done, seq)
+		for _, s := range u.feeds {
+			c.arrive(s, &item{msg: m, qos: s.inbox.qos, at: store.Pos(seq), from: &s.inbox.queue})
+		}
+	}})
+}
+
+// feed is a session's reading of an inbox.
+type feed struct {
+	queue
+	user *user
+	qos  byte
+	open []uint64 // read and not yet acknowledged, rising
+}
+
+// openInbox begins to feed a session from its user's inbox: a first device
+// from the oldest event, later ones from the head.
+func (c *core) openInbox(s *session, qos byte) {
+	u := c.person(s.key.user)
+	if s.inbox != nil {
+		s.inbox.qos = qos
+		return
+	}
+	at, known := u.cursors[s.key.client]
+	if !known {
+		if len(u.cursors) > 0 {
+			at = u.next - 1
+		} else {
+			at = u.first - 1
+		}
+		c.setCursor(u, s.key.client, at)
+		c.cur.w.Put(tableUser, be8(u.id), u.record())
+	}
+	s.inbox = &feed{user: u, qos: qos}
+	s.inbox.log = store.Log{Kind: logInbox, ID: u.id}
+	c.rewind(s)
+	u.feeds = append(u.feeds, s)
+}
+
+// rewind lets the feed begin at the device's cursor.
+func (c *core) rewind(s *session) {
+	f := s.inbox
+	f.read = store.Pos(f.user.cursors[s.key.client])
+	f.done, f.liveAt, f.queue.open, f.open = store.Pos(f.user.done), 0, nil, nil
+	f.live, f.reading, f.loaded = false, false, true
+}
+
+// closeInbox ends a session's feed; the device keeps its cursor.
+func (c *core) closeInbox(s *session) {
+	if s.inbox == nil {
+		return
+	}
+	u := s.inbox.user
+	if i := slices.Index(u.feeds, s); i >= 0 {
+		u.feeds = slices.Delete(u.feeds, i, i+1)
+	}
+	s.inbox = nil
+}
+
+func (c *core) setCursor(u *user, client string, at uint64) {
+	if u.cursors == nil {
+		u.cursors = make(map[string]uint64, 1)
+	}
+	u.cursors[client] = at
+	c.cur.w.Put(tableCursor, append(be8(u.id), client...), binary.BigEndian.AppendUint64([]byte{'C', 1}, at))
+}
+
+// passed moves a device's cursor over the events that it has acknowledged
+// without a hole; what every cursor has passed is deleted.
+func (c *core) passed(s *session, seq uint64) {
+	f := s.inbox
+	if f == nil {
+		return
+	}
+	if i, ok := slices.BinarySearch(f.open, seq); ok {
+		f.open = slices.Delete(f.open, i, i+1)
+	}
+	at := uint64(f.read)
+	if len(f.open) > 0 {
+		at = f.open[0] - 1
+	}
+	u := f.user
+	if at <= u.cursors[s.key.client] {
+		return
+	}
+	c.setCursor(u, s.key.client, at)
+	c.trimInbox(u)
+}
+
+// trimInbox deletes events that all devices have passed.
+func (c *core) trimInbox(u *user) {
+	low := u.next - 1
+	for _, at := range u.cursors {
+		low = min(low, at)
+	}
+	for n := 0; u.first <= low && n < eraseStep; n++ {
+		c.cur.w.Remove(store.Log{Kind: logInbox, ID: u.id}, store.Pos(u.first))
+		u.first++
+	}
+}
+
+// decodeEvent makes an item of a stored inbox event.
+func decodeEvent(topic string, at store.Pos, v []byte) (it item, ok bool) {
+	if len(v) < 10 || v[0] != 'E' {
+		return it, false
+	}
+	m := &mqtt.Message{Topic: topic, QoS: 1, Expires: int64(binary.BigEndian.Uint64(v[2:]))}
+	m.Payload = append([]byte(nil), v[10:]...)
+	return item{msg: m, at: at}, true
+}
+
+// restoreUsers reads all inboxes' heads and cursors.
+func (c *core) restoreUsers() error {
+	byID := make(map[uint64]*user)
+	var bad error
+	err := c.store.Scan(tableUser, nil, nil, func(key, v []byte) store.Next {
+		u, err := decodeUser(binary.BigEndian.Uint64(key), v)
+		if err != nil {
+			bad = err
+			return store.Stop
+		}
+		byID[u.id], c.users[u.name] = u, u
+		return store.Next{}
+	})
+	if err != nil || bad != nil {
+		return cmpErr(err, bad)
+	}
+	return c.store.Scan(tableCursor, nil, nil, func(key, v []byte) store.Next {
+		if u := byID[binary.BigEndian.Uint64(key)]; u != nil && len(v) >= 10 {
+			if u.cursors == nil {
+				u.cursors = make(map[string]uint64, 1)
+			}
+			u.cursors[string(key[8:])] = binary.BigEndian.Uint64(v[2:])
+		}
+		return store.Next{}
+	})
+}
+
+func cmpErr(errs ...error) error {
+	for _, e := range errs {
+		if e != nil {
+			return e
+		}
+	}
+	return nil
+}
+
+// encodeName percent-encodes what may not stand in a topic level.
+func encodeName(name string) string {
+	const hex = "0123456789ABCDEF"
+	var out []byte
+	for i := 0; i < len(name); i++ {
+		b := name[i]
+		if b <= ' ' || b == 0x7f || b == '/' || b == '+' || b == '#' || b == '%' || b == '$' && i == 0 {
+			out = append(out, '%', hex[b>>4], hex[b&15])
+			continue
+		}
+		out = append(out, b)
+	}
+	return string(out)
+}

@@ -1,0 +1,105 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Listen takes connections at an address, which is a URL:
+//
+//	mqtt://host:1883   plain TCP
+//	mqtts://host:8883  TLS, with Config.TLS
+//	ws://host:8083     WebSocket, path /mqtt
+//	wss://host:8084    WebSocket over TLS, path /mqtt
+//
+// A port of 0 takes a free one. It returns the address that it listens on; the
+// listener ends with the broker.
+func (b *Broker) Listen(address string) (net.Addr, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("broker: listen: %w", err)
+	}
+	port := map[string]string{"mqtt": "1883", "mqtts": "8883", "ws": "8083", "wss": "8084"}[u.Scheme]
+	if port == "" {
+		return nil, fmt.Errorf("broker: listen %q: the scheme must be mqtt, mqtts, ws or wss", address)
+	}
+	if u.Port() != "" {
+		port = u.Port()
+	}
+	secure := u.Scheme == "mqtts" || u.Scheme == "wss"
+	if secure && b.cfg.TLS == nil {
+		return nil, fmt.Errorf("broker: listen %q: no certificate is configured", address)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort(u.Hostname(), port))
+	if err != nil {
+		return nil, fmt.Errorf("broker: listen %q: %w", address, err)
+	}
+	b.serveListener(l, secure, u.Scheme == "ws" || u.Scheme == "wss")
+	b.log.Info("listening", "url", u.Scheme+"://"+l.Addr().String())
+	return l.Addr(), nil
+}
+
+func (b *Broker) serveListener(l net.Listener, secure, web bool) {
+	b.mu.Lock()
+	b.listeners = append(b.listeners, l)
+	b.mu.Unlock()
+	if secure {
+		l = tls.NewListener(l, b.cfg.TLS)
+	}
+	if !web {
+		b.wg.Go(func() { b.accept(l) })
+		return
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/mqtt", b.Handler())
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: b.cfg.Limits.Connect}
+	b.wg.Go(func() { srv.Serve(l) }) //nolint:errcheck // it ends when the listener is closed
+}
+
+// accept takes connections until the listener is closed. When the process has
+// no descriptor left it waits and tries again.
+func (b *Broker) accept(l net.Listener) {
+	wait := time.Duration(0)
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			wait = 0
+			go b.ServeConn(context.Background(), nc)
+		case errors.Is(err, net.ErrClosed):
+			return
+		default:
+			wait = min(max(2*wait, 5*time.Millisecond), time.Second)
+			b.log.Warn("accept failed, waiting", "err", err, "wait", wait)
+			time.Sleep(wait)
+		}
+	}
+}
+
+// Handler serves MQTT over WebSocket [MQTT-6.0.0]: mount it at /mqtt.
+func (b *Broker) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+			Subprotocols:       []string{"mqtt", "mqttv3.1"},
+			OriginPatterns:     b.cfg.Origins,
+			InsecureSkipVerify: len(b.cfg.Origins) == 0,
+			CompressionMode:    websocket.CompressionDisabled,
+		})
+		if err != nil {
+			b.log.Info("websocket refused", "remote", r.RemoteAddr, "err", err)
+			return
+		}
+		ws.SetReadLimit(int64(b.cfg.Limits.Packet) + 1024)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		b.ServeConn(ctx, websocket.NetConn(ctx, ws, websocket.MessageBinary))
+	})
+}

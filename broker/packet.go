@@ -1,0 +1,226 @@
+package broker
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+)
+
+// packet decodes one packet and makes a command of it. An error closes the
+// connection with its reason.
+func (c *conn) packet(first byte, body []byte) error {
+	t := mqtt.Type(first >> 4)
+	if !c.connected {
+		if t != mqtt.CONNECT {
+			return &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.1.0-1", Text: "the first packet is not CONNECT"}
+		}
+		return c.connectPacket(first, body)
+	}
+	switch t {
+	case mqtt.PUBLISH:
+		return c.publishPacket(first, body)
+	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
+		cmd := command{kind: cmdAck, conn: c}
+		if err := cmd.ack.Decode(first, body, c.version); err != nil {
+			return err
+		}
+		c.out = append(c.out, cmd)
+	case mqtt.PINGREQ:
+		if len(body) != 0 || first&15 != 0 {
+			return &mqtt.Error{Reason: mqtt.MalformedPacket, Clause: "MQTT-3.12", Text: "PINGREQ has a body or flags"}
+		}
+		c.write(mqtt.AppendPingresp)
+	case mqtt.SUBSCRIBE:
+		return c.subscribePacket(first, body)
+	case mqtt.UNSUBSCRIBE:
+		p, err := mqtt.DecodeUnsubscribe(first, body, c.version)
+		if err != nil {
+			return err
+		}
+		c.out = append(c.out, command{kind: cmdUnsubscribe, conn: c, any: p})
+	case mqtt.DISCONNECT:
+		return c.disconnectPacket(first, body)
+	case mqtt.AUTH:
+		return &mqtt.Error{Reason: mqtt.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "enhanced authentication is not offered"}
+	default:
+		return &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-2.1.2", Text: "a client must not send " + t.String()}
+	}
+	return nil
+}
+
+func (c *conn) disconnectPacket(first byte, body []byte) error {
+	p, err := mqtt.DecodeDisconnect(first, body, c.version)
+	if err != nil {
+		return err
+	}
+	c.out = append(c.out, command{kind: cmdDisconnect, conn: c, any: p})
+	c.submit()
+	return errEnd
+}
+
+// publishPacket decodes a PUBLISH in place, asks the hooks and copies it out of
+// the buffer.
+func (c *conn) publishPacket(first byte, body []byte) error {
+	var p mqtt.Publish
+	if err := p.Decode(first, body, c.version); err != nil {
+		return err
+	}
+	if err := c.aliases.Resolve(&p); err != nil {
+		return err
+	}
+	m := p.Message(c.b.now())
+	if c.b.gated {
+		if err := c.b.mayPublish(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain}); err != nil {
+			return c.refusePublish(&p, err)
+		}
+	}
+	p2 := &hooks.Publish{From: c.identity, Message: m}
+	if err := c.b.gate(p2); err != nil {
+		return c.refusePublish(&p, err)
+	}
+	m = p2.Message
+	if strings.HasPrefix(m.Topic, "$") {
+		return c.refusePublish(&p, &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "topics that begin with $ are the server's"})
+	}
+	if p.QoS == 0 && !p.Retain && c.bypass(m) {
+		return nil
+	}
+	c.out = append(c.out, command{kind: cmdPublish, conn: c, msg: m, from: p2, qos: p.QoS, id: p.ID, dup: p.Dup})
+	return nil
+}
+
+// refusal is the one place where an error becomes an MQTT reason.
+func refusal(err error) (mqtt.Reason, string) {
+	var r *hooks.Refusal
+	var perr *mqtt.Error
+	switch {
+	case errors.As(err, &r) && r.Reason == 0:
+		return mqtt.NotAuthorized, r.Text
+	case errors.As(err, &r):
+		return r.Reason, r.Text
+	case errors.As(err, &perr):
+		return perr.Reason, perr.Text
+	}
+	return mqtt.UnspecifiedError, ""
+}
+
+// refusePublish answers a publish that is not allowed, in its place.
+func (c *conn) refusePublish(p *mqtt.Publish, err error) error {
+	a := mqtt.Ack{Type: mqtt.PUBACK, ID: p.ID}
+	a.Reason, a.ReasonString = refusal(err)
+	var r *hooks.Refusal
+	if errors.As(err, &r) && r.Later && c.version != mqtt.V5 {
+		return errEnd
+	}
+	c.b.stats.refused.Add(1)
+	if p.QoS == 0 {
+		return nil
+	}
+	if p.QoS == 2 {
+		a.Type = mqtt.PUBREC
+	}
+	c.refuse(a)
+	return nil
+}
+
+// subscribePacket validates each filter; what is refused is answered in its
+// SUBACK [MQTT-3.9.3-2].
+func (c *conn) subscribePacket(first byte, body []byte) error {
+	p, err := mqtt.DecodeSubscribe(first, body, c.version)
+	if err != nil {
+		return err
+	}
+	refused := make(map[string]mqtt.Reason)
+	for _, f := range p.Filters {
+		reason, err := c.checkFilter(f)
+		if err != nil {
+			return err
+		}
+		if reason != 0 {
+			refused[f.Filter] = reason
+		}
+	}
+	c.out = append(c.out, command{kind: cmdSubscribe, conn: c, any: &subscription{p, refused}})
+	return nil
+}
+
+// subscription is a SUBSCRIBE and the filters in it that were refused.
+type subscription struct {
+	*mqtt.Subscribe
+	refused map[string]mqtt.Reason
+}
+
+func (c *conn) checkFilter(f mqtt.Subscription) (mqtt.Reason, error) {
+	if mqtt.ValidFilter(f.Filter) != nil {
+		return mqtt.TopicFilterInvalid, nil
+	}
+	_, rest, shared, err := mqtt.ParseShared(f.Filter)
+	if err != nil {
+		return mqtt.TopicFilterInvalid, nil
+	}
+	if !shared {
+		rest = f.Filter
+	} else if f.NoLocal {
+		return 0, &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.8.3-4", Text: "No Local on a shared subscription"}
+	}
+	err = c.b.mayRead(&hooks.Request{Identity: &c.identity, Action: hooks.Read, Topic: rest, QoS: f.QoS})
+	if err == nil {
+		return 0, nil
+	}
+	var r *hooks.Refusal
+	if errors.As(err, &r) && r.Reason >= 0x80 {
+		return r.Reason, nil
+	}
+	return mqtt.NotAuthorized, nil
+}
+
+// connectPacket authenticates a client and asks the core for its session.
+func (c *conn) connectPacket(first byte, body []byte) error {
+	if first&15 != 0 {
+		return &mqtt.Error{Reason: mqtt.MalformedPacket, Clause: "MQTT-2.1.3-1", Text: "CONNECT has flags"}
+	}
+	p, err := mqtt.DecodeConnect(body)
+	if p != nil {
+		c.version = p.Version
+	}
+	if err != nil {
+		return c.refuseConnect(err)
+	}
+	r := &connectRequest{packet: p}
+	if p.AuthMethod != "" {
+		return c.refuseConnect(&mqtt.Error{Reason: mqtt.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "enhanced authentication is not offered"})
+	}
+	if p.ClientID == "" {
+		if p.Version != mqtt.V5 && !p.CleanStart {
+			return c.refuseConnect(&mqtt.Error{Reason: mqtt.ClientIdentifierNotValid, Clause: "MQTT-3.1.3-8", Text: "an empty client id needs a clean session"})
+		}
+		p.ClientID = c.b.assignID()
+		r.assigned = p.ClientID
+	}
+	if r.identity, err = c.b.authenticate(c, p); err != nil {
+		return c.refuseConnect(err)
+	}
+	c.identity = r.identity
+	if w := p.Will; w != nil {
+		if err := c.b.mayPublish(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: w.Topic, QoS: w.QoS, Retain: w.Retain, Will: true}); err != nil {
+			return c.refuseConnect(err)
+		}
+	}
+	c.connected = true
+	c.isConnected.Store(true)
+	c.aliases = mqtt.NewAliases(uint16(c.b.cfg.Limits.TopicAliases))
+	c.out = append(c.out, command{kind: cmdConnect, conn: c, any: r})
+	return nil
+}
+
+// refuseConnect answers a CONNECT with the reason, then closes.
+func (c *conn) refuseConnect(err error) error {
+	a := &mqtt.Connack{}
+	a.Reason, a.ReasonString = refusal(err)
+	if c.version != 0 {
+		c.write(func(dst []byte) []byte { return mqtt.AppendConnack(dst, a, c.version) })
+	}
+	return err
+}

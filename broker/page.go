@@ -1,0 +1,155 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// readPage reads what follows `after` in a log. The first page of a connection
+// also restores what the connection before it had in its window. It runs on a
+// worker and touches nothing of the core.
+func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool) (p page) {
+	var was windowRecord
+	if first {
+		if was, p.err = c.readWindow(session); p.err != nil {
+			return p
+		}
+		for _, r := range was.released {
+			p.items = append(p.items, loaded{id: r, released: true})
+		}
+	}
+	n, full := 0, false
+	err := c.store.Read(l, after, pageItems, pageBytes, func(at store.Pos, value []byte) bool {
+		items, err := decodeItems(append([]byte(nil), value...), c.readBody)
+		if err != nil {
+			p.err = fmt.Errorf("entry %d: %w", at, err)
+			return false
+		}
+		for i := range items {
+			items[i].at = at
+			p.items = append(p.items, was.restore(items[i]))
+		}
+		p.last, n = at, n+1
+		return true
+	})
+	if err != nil && p.err == nil {
+		p.err = err
+	}
+	full = n >= pageItems || n > 0 && c.more(l, p.last)
+	p.end = !full
+	return p
+}
+
+// more reports whether the log has an entry after at.
+func (c *core) more(l store.Log, at store.Pos) (more bool) {
+	if err := c.store.Read(l, at, 1, 1, func(store.Pos, []byte) bool { more = true; return false }); err != nil {
+		return true // the next page reports it
+	}
+	return more
+}
+
+// readBody reads a shared body; nil if it is no more.
+func (c *core) readBody(n uint64) *mqtt.Message {
+	v, err := c.store.Get(tableBody, be8(n))
+	if err != nil {
+		return nil
+	}
+	m, _, err := mqtt.DecodeMessage(append([]byte(nil), v...))
+	if err != nil {
+		return nil
+	}
+	return m
+}
+
+// windowRecord is what a session's window and read-ahead held when it
+// disconnected.
+type windowRecord struct {
+	// read is the last entry taken into memory: what it or an earlier entry
+	// holds and flights doesn't name was acknowledged.
+	read     store.Pos
+	flights  map[place]uint16 // the identifier, 0 if it had not been sent
+	released []uint16
+}
+
+// place is an item's place in a log.
+type place struct {
+	at  store.Pos
+	idx uint16
+}
+
+// restore adds what the window knew of an item.
+func (w *windowRecord) restore(it item) loaded {
+	id, open := w.flights[place{it.at, it.idx}]
+	return loaded{item: it, id: id, skip: !open && it.at <= w.read}
+}
+
+var errWindow = errors.New("broker: malformed window record")
+
+// readWindow reads what a disconnect saved, and the QoS 2 exchanges, which are
+// saved as they go.
+func (c *core) readWindow(session uint64) (w windowRecord, err error) {
+	w.flights = make(map[place]uint16)
+	v, err := c.store.Get(tableWindow, be8(session))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return w, err
+	}
+	if err == nil {
+		if err := w.decode(v); err != nil {
+			return w, err
+		}
+	}
+	return w, c.store.Scan(tableOut2, be8(session), nil, func(key, v []byte) store.Next {
+		w.exchange(binary.BigEndian.Uint16(key[8:]), v)
+		return store.Next{}
+	})
+}
+
+// exchange adds a stored QoS 2 exchange.
+func (w *windowRecord) exchange(id uint16, v []byte) {
+	switch {
+	case len(v) >= 3 && v[2] == out2Released:
+		w.released = append(w.released, id)
+	case len(v) >= 13 && v[2] == out2Sent:
+		w.flights[place{store.Pos(binary.BigEndian.Uint64(v[3:])), binary.BigEndian.Uint16(v[11:])}] = id
+	}
+}
+
+// encodeWindow is kind, version, read, then each open item as at, idx, id.
+func (s *session) encodeWindow() []byte {
+	rec := binary.BigEndian.AppendUint64([]byte{'W', 1}, uint64(s.queue.read))
+	add := func(at store.Pos, idx, id uint16) {
+		rec = binary.BigEndian.AppendUint64(rec, uint64(at))
+		rec = binary.BigEndian.AppendUint16(rec, idx)
+		rec = binary.BigEndian.AppendUint16(rec, id)
+	}
+	if s.out == nil {
+		return rec
+	}
+	s.out.window.All(func(id uint16, st mqtt.OutState, f *flight) {
+		if f.from == &s.queue && f.at != 0 {
+			add(f.at, f.idx, id)
+		}
+	})
+	for i := range s.out.pend {
+		if it := &s.out.pend[i]; it.from == &s.queue && it.at != 0 {
+			add(it.at, it.idx, 0)
+		}
+	}
+	return rec
+}
+
+func (w *windowRecord) decode(v []byte) error {
+	if len(v) < 10 || v[0] != 'W' || (len(v)-10)%12 != 0 {
+		return errWindow
+	}
+	w.read = store.Pos(binary.BigEndian.Uint64(v[2:]))
+	for v = v[10:]; len(v) > 0; v = v[12:] {
+		at := store.Pos(binary.BigEndian.Uint64(v))
+		w.flights[place{at, binary.BigEndian.Uint16(v[8:])}] = binary.BigEndian.Uint16(v[10:])
+	}
+	return nil
+}

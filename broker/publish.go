@@ -1,0 +1,195 @@
+package broker
+
+import (
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/retained"
+)
+
+// target is one recipient of the publish that is being applied.
+type target struct {
+	sess *session
+	grp  *group
+	item item
+}
+
+// sharedFrom is how many lasting recipients make a message worth storing once.
+const sharedFrom = 5
+
+// publish applies a client's publish: QoS 2 retries are recognised, the rest is
+// routed, and the acknowledgement follows what it obliges us to keep.
+func (c *core) publish(s *session, cmd *command) bool {
+	if c.full() && c.syncing != nil {
+		return false
+	}
+	cn := cmd.conn
+	if cmd.qos > 0 {
+		if cn.unacked >= c.cfg.Limits.ReceiveMaximum {
+			c.drop(cn, mqtt.ReceiveMaximumExceeded) // [MQTT-3.3.4-9]
+			return true
+		}
+		cn.unacked++
+	}
+	ack := mqtt.Ack{Type: mqtt.PUBACK, ID: cmd.id}
+	if cmd.qos == 2 {
+		ack.Type = mqtt.PUBREC
+		if _, again := s.in2[cmd.id]; again {
+			cn.unacked--
+			c.emit(cn, false, effect{conn: cn, ack: ack})
+			return true
+		}
+	}
+	consumed, kept, err := c.applyHooks(cmd.hooked(cn), cn)
+	if err != nil {
+		ack.Reason, ack.ReasonString = refusal(err)
+		c.emit(cn, kept, effect{conn: cn, ack: ack})
+		return true
+	}
+	if !consumed {
+		kept = c.route(cmd.msg, s, cn) || kept
+	} else {
+		c.targets = c.targets[:0]
+	}
+	if cmd.qos == 2 {
+		kept = c.received2(s, cmd.id) || kept
+	}
+	if kept {
+		c.keep(cn)
+	}
+	c.release(cn, kept)
+	if cmd.qos > 0 {
+		c.emit(cn, kept, effect{conn: cn, ack: ack})
+	}
+	return true
+}
+
+// hooked is the publish as the hooks see it.
+func (cmd *command) hooked(cn *conn) *hooks.Publish {
+	if cmd.from != nil {
+		return cmd.from
+	}
+	return &hooks.Publish{From: cn.identity, Message: cmd.msg}
+}
+
+// received2 notes a QoS 2 identifier, durably for a lasting session.
+func (c *core) received2(s *session, id uint16) (kept bool) {
+	if s.in2 == nil {
+		s.in2 = make(map[uint16]struct{})
+	}
+	s.in2[id] = struct{}{}
+	if s.lasting {
+		c.cur.w.Put(tableIn2, packetKey(s.id, id), []byte{1})
+	}
+	return s.lasting
+}
+
+// route resolves the recipients of a message into c.targets and writes what
+// has to be kept into the open batch; it reports whether anything was.
+func (c *core) route(m *mqtt.Message, from *session, cn *conn) (kept bool) {
+	c.match(m, from)
+	lasting := 0
+	for i := range c.targets {
+		if c.targets[i].durable() {
+			lasting++
+		}
+	}
+	var body uint64
+	if lasting >= sharedFrom {
+		body = c.storeBody(m, lasting)
+	}
+	for i := range c.targets {
+		t := &c.targets[i]
+		if !t.durable() {
+			continue
+		}
+		if t.grp != nil {
+			c.enqueue(&t.grp.queue, &t.item, body)
+		} else {
+			c.enqueue(&t.sess.queue, &t.item, body)
+		}
+	}
+	if m.Retain {
+		c.retain(m)
+	}
+	c.b.stats.routed(len(c.targets))
+	return lasting > 0 || m.Retain
+}
+
+// durable reports whether the target's copy must survive a crash.
+func (t *target) durable() bool {
+	if t.item.qos == 0 {
+		return false
+	}
+	if t.grp != nil {
+		return t.grp.lasting > 0
+	}
+	return t.sess.lasting
+}
+
+// match collects who gets m into c.targets: once a session, with the highest
+// QoS of its matching subscriptions and all their identifiers [MQTT-3.3.4-2].
+func (c *core) match(m *mqtt.Message, from *session) {
+	clear(c.targets)
+	c.targets = c.targets[:0]
+	c.publishes++
+	c.index.Match(m.Topic, func(_ string, s *session, o subOptions) {
+		if s.gone || o.noLocal && s == from {
+			return // [MQTT-3.8.3-3]
+		}
+		if s.match != c.publishes {
+			s.match, s.matchAt = c.publishes, len(c.targets)
+			c.targets = append(c.targets, target{sess: s, item: item{msg: m}})
+		}
+		c.targets[s.matchAt].item.add(o, m)
+	})
+	c.groups.Match(m.Topic, func(_ string, _ string, g *group) {
+		t := target{grp: g, item: item{msg: m, from: &g.queue}}
+		t.item.qos = min(m.QoS, g.qos())
+		c.targets = append(c.targets, t)
+	})
+}
+
+// add merges a further subscription of the same session into the item.
+func (it *item) add(o subOptions, m *mqtt.Message) {
+	it.qos = max(it.qos, min(o.qos, m.QoS))
+	it.retain = it.retain || o.asRetain && m.Retain
+	if o.id != 0 {
+		it.subIDs = append(it.subIDs, o.id)
+	}
+}
+
+// release lets the deliveries of the routed message leave.
+func (c *core) release(cn *conn, kept bool) {
+	for i := range c.targets {
+		t := &c.targets[i]
+		switch {
+		case t.grp != nil:
+			g, it := t.grp, t.item
+			c.emit(cn, kept, effect{do: func() { c.arriveGroup(g, &it) }})
+		case t.sess.conn == nil && t.item.at == 0:
+			// offline and not lasting, or QoS 0: nothing waits for it
+		default:
+			c.emit(cn, kept, effect{sess: t.sess, it: t.item})
+		}
+	}
+}
+
+// storeBody writes a message once for n queue entries and returns its number.
+func (c *core) storeBody(m *mqtt.Message, n int) uint64 {
+	c.nextID++
+	c.cur.w.Put(tableBody, be8(c.nextID), m.Append(nil))
+	c.bodies[c.nextID] = int32(n)
+	return c.nextID
+}
+
+// retain sets or clears what stays on the message's topic [MQTT-3.3.1-5, -6].
+func (c *core) retain(m *mqtt.Message) {
+	if len(m.Payload) == 0 {
+		c.cur.w.Delete(tableRetained, []byte(m.Topic))
+		c.topics.Delete(m.Topic)
+		return
+	}
+	rec := retained.AppendRecord(nil, c.cur.n, m)
+	c.cur.w.Put(tableRetained, []byte(m.Topic), rec)
+	c.topics.Set(m.Topic, len(rec))
+}

@@ -1,0 +1,132 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// queue is a cursor over a log on disk: one entry per commit, which holds the
+// messages of that commit. While it is live the core hands it each entry as it
+// commits; else entries are read in pages. Owned by the core.
+type queue struct {
+	log store.Log
+	// put is the last entry written (perhaps not yet committed), done the last
+	// one committed, read the last one taken into memory.
+	put, done, read store.Pos
+	// entry is the open batch's entry, if any: index of the next message.
+	next  uint16
+	entry *entry
+	// liveAt is the entry that is being handed on while live.
+	liveAt store.Pos
+	// loaded means that the first page since CONNECT has been read.
+	loaded bool
+	// live means that read == done: a committed entry can be handed on at once.
+	live bool
+	// reading means that a page is on its way.
+	reading bool
+	// open counts the unacknowledged messages of entries that are in memory.
+	open map[store.Pos]uint16
+	// messages and bytes are what the log holds, for bounds.
+	messages, bytes int
+}
+
+// taken notes that an entry's n messages are in memory.
+func (q *queue) taken(at store.Pos, n int) {
+	if q.open == nil {
+		q.open = make(map[store.Pos]uint16, 1)
+	}
+	q.open[at] += uint16(n)
+	q.read = max(q.read, at)
+}
+
+// acked notes that one message of the entry was acknowledged, and reports
+// whether the entry can be deleted.
+func (q *queue) acked(at store.Pos) bool {
+	n, ok := q.open[at]
+	if !ok {
+		return false
+	}
+	if n > 1 {
+		q.open[at] = n - 1
+		return false
+	}
+	delete(q.open, at)
+	if len(q.open) == 0 {
+		q.open = nil
+	}
+	return true
+}
+
+// The two kinds of queue entry items: a message in the entry itself, and a
+// reference to a body that several entries share.
+const (
+	itemInline = 1
+	itemShared = 2
+)
+
+var errItem = errors.New("broker: malformed queue entry")
+
+// appendItem appends the stored form of an item: kind, QoS and retain flag,
+// subscription identifiers, then the message or the body's number.
+func appendItem(dst []byte, it *item, body uint64) []byte {
+	kind := byte(itemInline)
+	if body != 0 {
+		kind = itemShared
+	}
+	flags := it.qos
+	if it.retain {
+		flags |= 4
+	}
+	dst = append(dst, kind, flags, byte(min(len(it.subIDs), 255)))
+	for _, id := range it.subIDs[:min(len(it.subIDs), 255)] {
+		dst = binary.AppendUvarint(dst, uint64(id))
+	}
+	if body != 0 {
+		return binary.BigEndian.AppendUint64(dst, body)
+	}
+	return it.msg.Append(dst)
+}
+
+// decodeItems decodes an entry; body returns the message of a shared body, or
+// nil if it is no more.
+func decodeItems(b []byte, body func(uint64) *mqtt.Message) ([]item, error) {
+	var items []item
+	for idx := uint16(0); len(b) > 0; idx++ {
+		it, rest, err := decodeItem(b, body)
+		if err != nil {
+			return nil, err
+		}
+		it.idx, b = idx, rest
+		items = append(items, it)
+	}
+	return items, nil
+}
+
+func decodeItem(b []byte, body func(uint64) *mqtt.Message) (it item, rest []byte, err error) {
+	if len(b) < 3 {
+		return it, nil, errItem
+	}
+	kind, flags, n := b[0], b[1], int(b[2])
+	b = b[3:]
+	it.qos, it.retain = flags&3, flags&4 != 0
+	for range n {
+		id, k := binary.Uvarint(b)
+		if k <= 0 {
+			return it, nil, errItem
+		}
+		it.subIDs, b = append(it.subIDs, uint32(id)), b[k:]
+	}
+	switch {
+	case kind == itemInline:
+		it.msg, b, err = mqtt.DecodeMessage(b)
+		return it, b, err
+	case kind == itemShared && len(b) >= 8:
+		it.body = binary.BigEndian.Uint64(b)
+		it.msg = body(it.body)
+		return it, b[8:], nil
+	}
+	return it, nil, errItem
+}

@@ -1,0 +1,169 @@
+package broker
+
+import (
+	"errors"
+	"io"
+	"syscall"
+	"time"
+
+	"github.com/geocast/geocast/mqtt"
+)
+
+// errEnd ends a connection that has said all it has to say.
+var errEnd = errors.New("broker: connection ended by its client")
+
+// serve reads a connection until it ends.
+func (c *conn) serve() {
+	defer close(c.finished)
+	limit := c.b.after(c.b.cfg.Limits.Connect, func() { c.connectTimeout() })
+	defer limit.Stop()
+	var err error
+	if c.raw != nil {
+		err = c.readRaw()
+	} else {
+		err = c.readPlain()
+	}
+	c.end(err)
+}
+
+// connectTimeout closes a connection that has not sent its CONNECT in time.
+func (c *conn) connectTimeout() {
+	if !c.isConnected.Load() {
+		c.b.stats.malformed.Add(1)
+		c.shut()
+	}
+}
+
+// end tells the client what was wrong, if something was, and the core that the
+// connection is no more.
+func (c *conn) end(err error) {
+	c.submit()
+	reason := mqtt.Success
+	var perr *mqtt.Error
+	if errors.As(err, &perr) {
+		reason = perr.Reason
+		c.b.stats.malformed.Add(1)
+		c.b.log.Info("connection closed: the client broke the protocol", "remote", c.remote(), "client", c.identity.Client,
+			"user", c.identity.User, "reason", perr.Reason, "clause", perr.Clause, "text", perr.Text)
+	}
+	if c.connected {
+		c.closeWith(reason)
+		c.b.core.mail.post(command{kind: cmdGone, conn: c})
+		c.inCore.Add(1)
+		return
+	}
+	c.close()
+}
+
+// readPlain reads a transport that can only block.
+func (c *conn) readPlain() error {
+	for {
+		b := getBuffer()
+		n, err := c.nc.Read(b[:cap(b)])
+		if n > 0 {
+			if e := c.input(b[:n]); e != nil {
+				putBuffer(b)
+				return e
+			}
+		}
+		putBuffer(b)
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// readRaw parks inside one RawConn.Read callback and holds no buffer while it
+// waits: an idle connection costs its goroutine's smallest stack.
+func (c *conn) readRaw() error {
+	var end error
+	err := c.raw.Read(func(fd uintptr) bool {
+		for {
+			b := getBuffer()
+			n, e := syscall.Read(int(fd), b[:cap(b)])
+			switch {
+			case errors.Is(e, syscall.EAGAIN):
+				putBuffer(b)
+				return false
+			case errors.Is(e, syscall.EINTR):
+				putBuffer(b)
+				continue
+			case e != nil:
+				end = e
+			case n == 0:
+				end = io.EOF
+			default:
+				end = c.input(b[:n])
+			}
+			putBuffer(b)
+			if end != nil {
+				return true
+			}
+		}
+	})
+	if end != nil {
+		return end
+	}
+	return err
+}
+
+// input takes what was read: plain traffic is parsed here, everything else by
+// a worker, which the reader waits for, so that order holds.
+func (c *conn) input(b []byte) error {
+	c.spoke.Store(time.Now().UnixNano())
+	if c.plain(b) {
+		return c.parse(b)
+	}
+	done := make(chan error, 1)
+	c.b.work(func() { done <- c.parse(b) })
+	return <-done
+}
+
+// plain reports whether a buffer needs no worker: it holds only publishes and
+// acknowledgements of a connected client, and no hook wants to see them.
+func (c *conn) plain(b []byte) bool {
+	if !c.connected || c.b.gated {
+		return false
+	}
+	if len(c.partial) > 0 {
+		return mqtt.Type(c.partial[0]>>4) != mqtt.SUBSCRIBE
+	}
+	t := mqtt.Type(b[0] >> 4)
+	return t >= mqtt.PUBLISH && t <= mqtt.PUBCOMP || t == mqtt.PINGREQ
+}
+
+// parse cuts packets off the input and makes commands of them.
+func (c *conn) parse(b []byte) error {
+	if len(c.partial) > 0 {
+		c.partial = append(c.partial, b...)
+		b = c.partial
+	}
+	for len(b) > 0 {
+		first, body, n, err := mqtt.Frame(b, c.b.cfg.Limits.Packet)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+		if err := c.packet(first, body); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	c.submit()
+	c.remember(b)
+	return nil
+}
+
+// remember keeps the beginning of a packet for the next read.
+func (c *conn) remember(rest []byte) {
+	switch {
+	case len(rest) == 0:
+		c.partial = nil
+	case len(c.partial) > 0:
+		c.partial = append(c.partial[:0], rest...)
+	default:
+		c.partial = append([]byte(nil), rest...)
+	}
+}

@@ -1,0 +1,236 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/retained"
+	"github.com/geocast/geocast/store"
+)
+
+// restore builds the core's state from the store. Every session that was
+// connected counts as disconnected now: wills and expiries run from here.
+func (c *core) restore(now time.Time) error {
+	saved, err := c.restoreMeta()
+	if err != nil {
+		return err
+	}
+	c.clock.start(saved, now)
+	c.b.clockMs.Store(c.clock.now)
+	if ahead := saved - now.UnixMilli(); ahead > 24*3600*1000 {
+		return fmt.Errorf("broker: the saved time is %v ahead of the clock; set the clock, or start with --reset-clock",
+			time.Duration(ahead)*time.Millisecond)
+	}
+	byID := make(map[uint64]*session)
+	steps := []func() error{
+		func() error { return c.restoreSessions(byID) },
+		func() error { return c.restoreSubs(byID) },
+		func() error { return c.restoreIn2(byID) },
+		c.restoreRetained,
+		c.restoreUsers,
+		c.restoreHooks,
+		func() error { return c.restoreBodies(c.owners(byID)) },
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	c.log.Info("restored", "sessions", len(c.sessions), "subscriptions", c.index.Len(), "retained", c.topics.Len())
+	return nil
+}
+
+func (c *core) restoreMeta() (saved int64, err error) {
+	v, err := c.store.Get(tableMeta, []byte("core"))
+	if errors.Is(err, store.ErrNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	if len(v) < 26 || v[0] != 'M' {
+		return 0, errors.New("broker: malformed core record")
+	}
+	saved = int64(binary.BigEndian.Uint64(v[2:]))
+	c.released = binary.BigEndian.Uint64(v[10:])
+	c.cur.n = c.released + 1
+	c.nextID = binary.BigEndian.Uint64(v[18:])
+	return saved, nil
+}
+
+func (c *core) restoreSessions(byID map[uint64]*session) error {
+	var bad error
+	err := c.store.Scan(tableSession, nil, nil, func(key, v []byte) store.Next {
+		s, err := decodeSession(binary.BigEndian.Uint64(key), v)
+		if err != nil {
+			bad = fmt.Errorf("broker: session record %x: %w", key, err)
+			return store.Stop
+		}
+		byID[s.id] = s
+		c.sessions[s.key] = s
+		if s.endsAt == 0 && s.expiry != mqtt.NeverExpires {
+			s.endsAt = c.clock.now + int64(s.expiry)*1000
+		}
+		if s.will != nil {
+			c.timers.add(c.clock.now, func() { c.scheduleWill(s) })
+		}
+		if s.endsAt != 0 {
+			c.expireLater(s)
+		}
+		return store.Next{}
+	})
+	return errors.Join(err, bad)
+}
+
+// decodeSession is the inverse of session.record.
+func decodeSession(id uint64, v []byte) (*session, error) {
+	v = append([]byte(nil), v...)
+	if len(v) < 14 || v[0] != 'S' {
+		return nil, errItem
+	}
+	s := &session{id: id, expiry: binary.BigEndian.Uint32(v[2:]), endsAt: int64(binary.BigEndian.Uint64(v[6:])), lasting: true}
+	s.queue.log = store.Log{Kind: logQueue, ID: id}
+	v = v[14:]
+	var err error
+	for _, f := range []*string{&s.key.user, &s.key.client} {
+		if *f, v, err = cutString(v); err != nil {
+			return nil, err
+		}
+	}
+	s.will, err = decodeWill(v)
+	return s, err
+}
+
+func cutString(v []byte) (string, []byte, error) {
+	n, k := binary.Uvarint(v)
+	if k <= 0 || n > uint64(len(v)-k) {
+		return "", nil, errItem
+	}
+	return string(v[k : k+int(n)]), v[k+int(n):], nil
+}
+
+func (c *core) restoreSubs(byID map[uint64]*session) error {
+	type shared struct {
+		s *session
+		f string
+		o subOptions
+	}
+	var groups []shared
+	err := c.store.Scan(tableSub, nil, nil, func(key, v []byte) store.Next {
+		s := byID[binary.BigEndian.Uint64(key)]
+		o, ok := decodeSubOptions(v)
+		if s == nil || !ok {
+			return store.Next{}
+		}
+		f := string(key[8:])
+		if s.subs == nil {
+			s.subs = make(map[string]subOptions, 1)
+		}
+		s.subs[f] = o
+		if _, _, is, _ := mqtt.ParseShared(f); is {
+			groups = append(groups, shared{s, f, o})
+		} else {
+			c.index.Set(f, s, o)
+		}
+		return store.Next{}
+	})
+	if err != nil {
+		return err
+	}
+	ids, err := c.groupIDs()
+	for _, g := range groups {
+		c.restoreMember(g.s, g.f, g.o, ids)
+	}
+	return err
+}
+
+// groupIDs reads which log each lasting shared subscription has.
+func (c *core) groupIDs() (map[string]uint64, error) {
+	ids := make(map[string]uint64)
+	err := c.store.Scan(tableGroup, nil, nil, func(key, v []byte) store.Next {
+		if len(v) > 2 {
+			ids[string(v[2:])] = binary.BigEndian.Uint64(key)
+		}
+		return store.Next{}
+	})
+	return ids, err
+}
+
+func (c *core) restoreMember(s *session, filter string, o subOptions, ids map[string]uint64) {
+	_, rest, _, _ := mqtt.ParseShared(filter)
+	g, ok := c.groups.Get(rest, filter)
+	if !ok {
+		id := ids[filter]
+		g = &group{id: id, filter: filter, queue: queue{log: store.Log{Kind: logGroup, ID: id}}}
+		c.groups.Set(rest, filter, g)
+	}
+	c.enlist(s, g, o)
+}
+
+func (c *core) restoreIn2(byID map[uint64]*session) error {
+	return c.store.Scan(tableIn2, nil, nil, func(key, _ []byte) store.Next {
+		if s := byID[binary.BigEndian.Uint64(key)]; s != nil {
+			if s.in2 == nil {
+				s.in2 = make(map[uint16]struct{})
+			}
+			s.in2[binary.BigEndian.Uint16(key[8:])] = struct{}{}
+		}
+		return store.Next{}
+	})
+}
+
+func (c *core) restoreRetained() error {
+	return c.store.Scan(tableRetained, nil, nil, func(key, v []byte) store.Next {
+		if _, _, err := retained.DecodeRecord(v); err == nil {
+			c.topics.Set(string(key), len(v))
+		}
+		return store.Next{}
+	})
+}
+
+// restoreBodies counts anew which shared bodies are still referred to. Bodies
+// and logs that nothing refers to are what an interrupted erasure left; they
+// are erased once the core runs.
+func (c *core) restoreBodies(owners map[store.Log]bool) error {
+	orphans := make(map[store.Log]bool)
+	for _, kind := range []byte{logQueue, logGroup} {
+		err := c.store.Logs(kind, func(id uint64, _ store.Pos, v []byte) bool {
+			_, _ = decodeItems(v, func(n uint64) *mqtt.Message { c.bodies[n]++; return nil })
+			if l := (store.Log{Kind: kind, ID: id}); !owners[l] {
+				orphans[l] = true
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for l := range orphans {
+		c.mail.post(command{kind: cmdCall, call: func() { c.eraseLog(l) }})
+	}
+	return c.orphanBodies()
+}
+
+func (c *core) orphanBodies() error {
+	return c.store.Scan(tableBody, nil, nil, func(key, _ []byte) store.Next {
+		if n := binary.BigEndian.Uint64(key); c.bodies[n] == 0 {
+			c.mail.post(command{kind: cmdCall, call: func() { c.cur.w.Delete(tableBody, be8(n)) }})
+		}
+		return store.Next{}
+	})
+}
+
+// owners are the logs that a session or a shared subscription has.
+func (c *core) owners(byID map[uint64]*session) map[store.Log]bool {
+	o := make(map[store.Log]bool, len(byID))
+	for _, s := range byID {
+		o[s.queue.log] = true
+		for g := range s.groups {
+			o[g.queue.log] = true
+		}
+	}
+	return o
+}

@@ -1,0 +1,253 @@
+package broker
+
+import (
+	"slices"
+
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// group is one shared subscription: (share name, filter). It has one queue; a
+// member claims a message when it is sent to it. While a member is lasting the
+// queue is on disk, else in memory. Owned by the core.
+type group struct {
+	id      uint64
+	filter  string // as subscribed, with $share
+	members []*session
+	next    int // where the round robin goes on
+	lasting int // members whose session lasts
+	queue   queue
+	// pend are messages that wait for a member with room; returned claims come
+	// first.
+	pend  []item
+	bytes int
+}
+
+// qos is the highest QoS that a member was granted: what the queue keeps.
+func (g *group) qos() (q byte) {
+	for _, s := range g.members {
+		q = max(q, s.groups[g].qos)
+	}
+	return q
+}
+
+// join makes the session a member of the filter's group.
+func (c *core) join(s *session, filter string, o subOptions) {
+	_, rest, _, _ := mqtt.ParseShared(filter)
+	g, ok := c.groups.Get(rest, filter)
+	if !ok {
+		c.nextID++
+		g = &group{id: c.nextID, filter: filter}
+		g.queue = queue{log: store.Log{Kind: logGroup, ID: g.id}, loaded: true, live: true}
+		c.groups.Set(rest, filter, g)
+	}
+	c.enlist(s, g, o)
+	if s.lasting {
+		c.cur.w.Put(tableGroup, be8(g.id), append([]byte{'G', 1}, filter...))
+	}
+}
+
+func (c *core) enlist(s *session, g *group, o subOptions) {
+	if s.groups == nil {
+		s.groups = make(map[*group]subOptions, 1)
+	}
+	if _, had := s.groups[g]; !had {
+		g.members = append(g.members, s)
+		if s.lasting {
+			g.lasting++
+		}
+	}
+	s.groups[g] = o
+}
+
+// leave ends a membership; the last member takes the group's queue with it.
+func (c *core) leave(s *session, filter string) {
+	_, rest, _, _ := mqtt.ParseShared(filter)
+	g, ok := c.groups.Get(rest, filter)
+	if !ok {
+		return
+	}
+	i := slices.Index(g.members, s)
+	if i < 0 {
+		return
+	}
+	g.members = slices.Delete(g.members, i, i+1)
+	delete(s.groups, g)
+	if s.lasting {
+		g.lasting--
+	}
+	if len(g.members) == 0 {
+		c.groups.Delete(rest, filter)
+		c.cur.w.Delete(tableGroup, be8(g.id))
+		c.eraseLog(g.queue.log)
+	}
+}
+
+func (c *core) leaveGroups(s *session) {
+	for _, g := range sortedGroups(s) {
+		c.leave(s, g.filter)
+	}
+}
+
+// sortedGroups keeps what happens in the order of the groups' ids.
+func sortedGroups(s *session) []*group {
+	gs := make([]*group, 0, len(s.groups))
+	for g := range s.groups {
+		gs = append(gs, g)
+	}
+	slices.SortFunc(gs, func(a, b *group) int { return int(a.id) - int(b.id) })
+	return gs
+}
+
+// arriveGroup takes a released message into the group's memory, if there is
+// room, and hands on what members have room for.
+func (c *core) arriveGroup(g *group, it *item) {
+	q := &g.queue
+	if it.at != 0 {
+		q.done = max(q.done, it.at)
+		if it.at <= q.read && it.at != q.liveAt {
+			return
+		}
+		if it.at != q.liveAt && (!q.live || len(g.pend) >= pageItems) {
+			q.live = false
+			c.pumpGroup(g)
+			return
+		}
+		q.liveAt = it.at
+		q.taken(it.at, 1)
+	} else if it.qos == 0 {
+		if s := c.member(g); s != nil {
+			o := *it
+			o.subIDs = g.subIDs(s)
+			c.sendQoS0(s, &o)
+		}
+		return
+	}
+	if it.at == 0 && len(g.pend) >= c.cfg.Limits.PendingMessages {
+		c.b.stats.overflow.Add(1)
+		g.pend = g.pend[1:]
+	}
+	g.pend = append(g.pend, *it)
+	c.pumpGroup(g)
+}
+
+// member returns the next member, round robin, that can take a message now.
+func (c *core) member(g *group) *session {
+	for range g.members {
+		g.next = (g.next + 1) % len(g.members)
+		s := g.members[g.next]
+		if s.conn != nil && s.live.Load() != nil && len(s.box().pend) == 0 && c.mayPublish(s) {
+			return s
+		}
+	}
+	return nil
+}
+
+func (g *group) subIDs(s *session) []uint32 {
+	if id := s.groups[g].id; id != 0 {
+		return []uint32{id}
+	}
+	return nil
+}
+
+// pumpGroup hands waiting messages to members with room, then reads on.
+func (c *core) pumpGroup(g *group) {
+	for len(g.pend) > 0 {
+		s := c.member(g)
+		if s == nil {
+			return
+		}
+		it := g.pend[0]
+		g.pend = g.pend[1:]
+		c.claim(g, s, it)
+	}
+	g.pend = nil
+	c.readGroup(g)
+}
+
+// claim sends a message to a member. A claim at QoS 2 of a lasting member stays
+// with it: the message moves to the member's own queue.
+func (c *core) claim(g *group, s *session, it item) {
+	it.qos = min(it.qos, s.groups[g].qos)
+	it.subIDs = g.subIDs(s)
+	if it.qos == 2 && s.lasting && it.at != 0 {
+		c.settled(it.flight())
+		moved := item{msg: it.msg, subIDs: it.subIDs, qos: 2}
+		c.enqueue(&s.queue, &moved, 0)
+		c.keep(nil)
+		c.cur.effects = append(c.cur.effects, effect{sess: s, it: moved})
+		return
+	}
+	if it.qos == 0 {
+		c.settled(it.flight())
+	}
+	c.send(s, &it)
+}
+
+// returnClaims gives back to its groups what a member that goes away had not
+// acknowledged.
+func (c *core) returnClaims(s *session) {
+	if s.out == nil || len(s.groups) == 0 {
+		return
+	}
+	var back []*item
+	s.out.window.All(func(_ uint16, st mqtt.OutState, f *flight) {
+		if f.it != nil && f.qos == 1 && f.from != nil && f.from != &s.queue {
+			back = append(back, f.it)
+		}
+	})
+	for i := len(back) - 1; i >= 0; i-- {
+		for g := range s.groups {
+			if &g.queue == back[i].from {
+				back[i].dup = true
+				g.pend = append([]item{*back[i]}, g.pend...)
+			}
+		}
+	}
+	for _, g := range sortedGroups(s) {
+		c.pumpGroup(g)
+	}
+}
+
+// readGroup reads the next page of a group's queue when nothing waits in memory.
+func (c *core) readGroup(g *group) {
+	q := &g.queue
+	if q.live || q.reading {
+		return
+	}
+	if q.read >= q.done && q.loaded {
+		q.live = true
+		return
+	}
+	q.reading = true
+	after, done := q.read, q.done
+	c.b.work(func() {
+		p := c.readPage(q.log, 0, after, false)
+		c.mail.post(command{kind: cmdCall, call: func() { c.pageGroup(g, p, done) }})
+	})
+}
+
+func (c *core) pageGroup(g *group, p page, done store.Pos) {
+	q := &g.queue
+	q.reading, q.loaded = false, true
+	if p.err != nil {
+		c.log.Error("shared queue could not be read", "filter", g.filter, "err", p.err)
+		return
+	}
+	for i := range p.items {
+		it := p.items[i].item
+		it.from = q
+		q.taken(it.at, 1)
+		if it.msg == nil {
+			c.settled(it.flight())
+			continue
+		}
+		g.pend = append(g.pend, it)
+	}
+	q.read = max(q.read, p.last)
+	if p.end {
+		q.read = max(q.read, done)
+		q.live = q.read >= q.done
+	}
+	c.pumpGroup(g)
+}

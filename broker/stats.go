@@ -1,0 +1,13 @@
+package broker
+
+import "sync/atomic"
+
+// stats counts what an operator wants to see. Every drop and refusal has a
+// counter.
+type stats struct {
+	published, delivered, dropped0 atomic.Uint64
+	overflow, expired, tooLarge    atomic.Uint64
+	malformed, refused             atomic.Uint64
+}
+
+func (s *stats) routed(int) { s.published.Add(1) }

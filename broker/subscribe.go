@@ -1,0 +1,120 @@
+package broker
+
+import (
+	"encoding/binary"
+
+	"github.com/geocast/geocast/mqtt"
+)
+
+// subscribe applies a SUBSCRIBE that was validated and authorised: refused
+// filters carry their reason in the request.
+func (c *core) subscribe(s *session, p *subscription) bool {
+	if c.full() && c.syncing != nil {
+		return false
+	}
+	cn := s.conn
+	ack := mqtt.Suback{ID: p.ID}
+	var fresh []*replay
+	for _, f := range p.Filters {
+		reason, r := c.subscribeOne(s, f, p.SubID, p.refused[f.Filter])
+		ack.Reasons = append(ack.Reasons, reason)
+		if r != nil {
+			fresh = append(fresh, r)
+		}
+	}
+	if s.lasting {
+		c.keep(cn)
+	}
+	c.emit(cn, s.lasting, effect{do: func() {
+		cn.write(func(dst []byte) []byte { return mqtt.AppendSuback(dst, &ack, cn.version) })
+		c.startReplays(s, cn, fresh)
+	}})
+	return true
+}
+
+// subscribeOne makes or replaces one subscription [MQTT-3.8.4-3].
+func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused mqtt.Reason) (mqtt.Reason, *replay) {
+	if refused != 0 {
+		return refused, nil
+	}
+	_, had := s.subs[f.Filter]
+	if !had && len(s.subs) >= c.cfg.Limits.Subscriptions {
+		return mqtt.QuotaExceeded, nil
+	}
+	o := subOptions{qos: f.QoS, noLocal: f.NoLocal, asRetain: f.RetainAsPublished, id: id, retainHow: f.RetainHandling}
+	if s.subs == nil {
+		s.subs = make(map[string]subOptions, 1)
+	}
+	s.subs[f.Filter] = o
+	if s.lasting {
+		c.cur.w.Put(tableSub, append(be8(s.id), f.Filter...), o.append(nil))
+	}
+	if _, _, shared, _ := mqtt.ParseShared(f.Filter); shared {
+		c.join(s, f.Filter, o)
+		return mqtt.Reason(f.QoS), nil // no retained messages [MQTT-3.3.1-9 note, 4.8.2]
+	}
+	c.index.Set(f.Filter, s, o)
+	if f.RetainHandling == 2 || f.RetainHandling == 1 && had {
+		return mqtt.Reason(f.QoS), nil
+	}
+	return mqtt.Reason(f.QoS), c.newReplay(f.Filter, o)
+}
+
+// unsubscribe applies an UNSUBSCRIBE.
+func (c *core) unsubscribe(s *session, p *mqtt.Unsubscribe) bool {
+	if c.full() && c.syncing != nil {
+		return false
+	}
+	cn := s.conn
+	ack := mqtt.Unsuback{ID: p.ID}
+	for _, f := range p.Filters {
+		reason := mqtt.NoSubscriptionExisted
+		if _, had := s.subs[f]; had {
+			reason = mqtt.Success
+			c.dropFilter(s, f)
+			delete(s.subs, f)
+		}
+		ack.Reasons = append(ack.Reasons, reason)
+	}
+	if s.lasting {
+		c.keep(cn)
+	}
+	c.emit(cn, s.lasting, effect{do: func() {
+		cn.write(func(dst []byte) []byte { return mqtt.AppendUnsuback(dst, &ack, cn.version) })
+	}})
+	return true
+}
+
+// dropFilter takes one filter out of the index and the store.
+func (c *core) dropFilter(s *session, filter string) {
+	if _, _, shared, _ := mqtt.ParseShared(filter); shared {
+		c.leave(s, filter)
+	} else {
+		c.index.Delete(filter, s)
+	}
+	if s.lasting {
+		c.cur.w.Delete(tableSub, append(be8(s.id), filter...))
+	}
+}
+
+// append is the stored form: kind, version, QoS and flags, identifier.
+func (o subOptions) append(dst []byte) []byte {
+	flags := o.qos | o.retainHow<<4
+	if o.noLocal {
+		flags |= 4
+	}
+	if o.asRetain {
+		flags |= 8
+	}
+	return binary.BigEndian.AppendUint32(append(dst, 'B', 1, flags), o.id)
+}
+
+func decodeSubOptions(v []byte) (o subOptions, ok bool) {
+	if len(v) < 7 || v[0] != 'B' {
+		return o, false
+	}
+	f := v[2]
+	o = subOptions{qos: f & 3, noLocal: f&4 != 0, asRetain: f&8 != 0, retainHow: f >> 4 & 3}
+	o.id = binary.BigEndian.Uint32(v[3:])
+	return o, o.qos < 3
+}

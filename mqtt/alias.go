@@ -1,0 +1,44 @@
+package mqtt
+
+import "time"
+
+// Aliases is the table of topic aliases that a client has set up on one
+// connection [MQTT-3.3.2.3.4]. The zero value takes none.
+type Aliases struct {
+	max    uint16
+	topics map[uint16][]byte
+}
+
+// NewAliases returns a table for aliases from 1 to most.
+func NewAliases(most uint16) Aliases { return Aliases{max: most} }
+
+// Resolve puts the topic of p's alias in its place, or notes a new one. It fails
+// with an *Error for an alias that is too high or was never set.
+func (a *Aliases) Resolve(p *Publish) error {
+	id := p.Props.Alias
+	if id == 0 {
+		return nil
+	}
+	if id > a.max {
+		return &Error{TopicAliasInvalid, "MQTT-3.3.2-9", "the topic alias is above the server's maximum"}
+	}
+	if len(p.Topic) == 0 {
+		t, ok := a.topics[id]
+		if !ok {
+			return protocolError("MQTT-3.3.4-2", "the topic alias was never set")
+		}
+		p.Topic = t
+		return nil
+	}
+	if a.topics == nil {
+		a.topics = make(map[uint16][]byte)
+	}
+	a.topics[id] = append([]byte(nil), p.Topic...)
+	return nil
+}
+
+// KeepAliveLimit is how long a client with this keep alive, in seconds, may be
+// silent: one and a half times as long; 0 means for ever [MQTT-3.1.2-22].
+func KeepAliveLimit(seconds uint16) time.Duration {
+	return time.Duration(seconds) * 3 * time.Second / 2
+}
