@@ -61,6 +61,7 @@ func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	s.expiry = c.capExpiry(p.SessionExpiry)
 	s.lasting = s.lasting || s.expiry > 0
 	s.queue.loaded, s.queue.live, s.queue.reading = !s.lasting, !s.lasting, false
+	s.queue.ended = !s.lasting
 	s.queue.read, s.queue.liveAt, s.queue.open = 0, 0, nil
 	s.will = newWill(p.Will)
 	s.out = nil

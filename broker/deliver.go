@@ -195,7 +195,7 @@ func (c *core) readOn(s *session) {
 	if q.reading || q.live {
 		return
 	}
-	if q.read >= q.done && q.loaded {
+	if q.read >= q.done && q.ended {
 		q.live = true
 		return
 	}
@@ -242,7 +242,7 @@ func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
 		c.takeLoaded(s, q, &p.items[i])
 	}
 	q.read = max(q.read, p.last)
-	if p.end {
+	if q.ended = p.end; p.end {
 		q.read = max(q.read, done)
 		q.live = q.read >= q.done
 	}

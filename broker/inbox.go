@@ -130,7 +130,7 @@ func (c *core) rewind(s *session) {
 	f := s.inbox
 	f.read = store.Pos(f.user.cursors[s.key.client])
 	f.done, f.liveAt, f.queue.open, f.open = store.Pos(f.user.done), 0, nil, nil
-	f.live, f.reading, f.loaded = false, false, true
+	f.live, f.reading, f.loaded, f.ended = false, false, true, false
 }
 
 // closeInbox ends a session's feed; the device keeps its cursor.

@@ -21,6 +21,8 @@ type queue struct {
 	entry *entry
 	// liveAt is the entry that is being handed on while live.
 	liveAt store.Pos
+	// ended means that the last page was the log's end, as of when it was read.
+	ended bool
 	// loaded means that the first page since CONNECT has been read.
 	loaded bool
 	// live means that read == done: a committed entry can be handed on at once.

@@ -38,7 +38,7 @@ func (c *core) join(s *session, filter string, o subOptions) {
 	if !ok {
 		c.nextID++
 		g = &group{id: c.nextID, filter: filter}
-		g.queue = queue{log: store.Log{Kind: logGroup, ID: g.id}, loaded: true, live: true}
+		g.queue = queue{log: store.Log{Kind: logGroup, ID: g.id}, loaded: true, ended: true, live: true}
 		c.groups.Set(rest, filter, g)
 	}
 	c.enlist(s, g, o)
@@ -215,7 +215,7 @@ func (c *core) readGroup(g *group) {
 	if q.live || q.reading {
 		return
 	}
-	if q.read >= q.done && q.loaded {
+	if q.read >= q.done && q.ended {
 		q.live = true
 		return
 	}
@@ -245,7 +245,7 @@ func (c *core) pageGroup(g *group, p page, done store.Pos) {
 		g.pend = append(g.pend, it)
 	}
 	q.read = max(q.read, p.last)
-	if p.end {
+	if q.ended = p.end; p.end {
 		q.read = max(q.read, done)
 		q.live = q.read >= q.done
 	}
