@@ -60,8 +60,11 @@ var loopFree = []string{
 	"len", "abs", "ceil", "floor", "round", "int", "float", "string", "trim", "upper", "lower", "hasPrefix", "hasSuffix", "min", "max",
 }
 
-// maxNodes bounds an expression; without loops its cost is at most the number of its nodes, by construction.
-const maxNodes = 200
+// maxNodes and maxExpression (bytes) bound an expression; without loops its cost is at most the number of its nodes, by construction.
+const (
+	maxNodes      = 200
+	maxExpression = 1000
+)
 
 // A misreading is what is wrong with an expression, and where: a rune offset into its first line.
 type misreading struct {
@@ -99,6 +102,9 @@ func (p *profile) compile(src string, words []string, options ...expr.Option) (p
 			program, err = nil, &misreading{text: fmt.Sprintf("%q is not readable as an expression", src)}
 		}
 	}()
+	if len(src) > maxExpression {
+		return nil, &misreading{text: fmt.Sprintf("longer than %d bytes", maxExpression)}
+	}
 	options = append(options, expr.MaxNodes(maxNodes), expr.DisableAllBuiltins(), expr.Patch(p))
 	for _, name := range loopFree {
 		options = append(options, expr.EnableBuiltin(name))

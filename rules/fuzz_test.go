@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -39,6 +40,26 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("the error %v is %T", err, err)
 		}
 	})
+}
+
+// TestDeep: what would overflow a recursive parser is a fault.
+func TestDeep(t *testing.T) {
+	rule := "version: 1\nrules: {a: {when: {near: {within: 1m}}, to: self, if: '"
+	for _, test := range []struct{ name, text, want string }{
+		{"lists", strings.Repeat("[", 1<<20), "r.yaml:1:1: nested too deep"},
+		{"maps", strings.Repeat("{a: ", 1<<20), "r.yaml:1:1: nested too deep"},
+		{"items", "a:\n" + strings.Repeat("- ", 1<<20), "r.yaml:2:1: nested too deep"},
+		{"anchors", strings.Repeat("&", 1<<20), "r.yaml:1:1: nested too deep"},
+		{"parentheses", rule + strings.Repeat("(", 1<<20) + "'}}", "r.yaml:2:56: if: longer than 1000 bytes"},
+		{"signs", rule + strings.Repeat("!", 1<<20) + "true'}}", "r.yaml:2:56: if: longer than 1000 bytes"},
+		{"size", strings.Repeat("#", 1<<25), "r.yaml: larger than 16 MB; move zones into GeoJSON files"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := rules.Parse("r.yaml", []byte(test.text), nil); err == nil || err.Error() != test.want {
+				t.Errorf("got %.200v, want %s", err, test.want)
+			}
+		})
+	}
 }
 
 // FuzzRestore: any bytes are refused or taken, never a panic.

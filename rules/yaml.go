@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,6 +41,10 @@ func (d *document) root(text []byte) (root ast.Node) {
 		d.faults = append(d.faults, Fault{File: d.name, Text: fmt.Sprintf("larger than %d MB; move zones into GeoJSON files", maxFile>>20)})
 		return nil
 	}
+	if line := tooDeep(text); line > 0 {
+		d.faultAt(line, 1, "nested too deep")
+		return nil
+	}
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
 		d.syntax(err)
@@ -54,6 +59,33 @@ func (d *document) root(text []byte) (root ast.Node) {
 		d.fault(bodies[1].Body, "a rules file holds one document; remove the --- before this line")
 	}
 	return bodies[0].Body
+}
+
+// tooDeep returns the line on which text nests deeper than any rules file does, or 0. The YAML parser recurses without a bound, and
+// a stack that is full can't be recovered from. Brackets in texts and comments count, too: the bounds leave room for them.
+func tooDeep(text []byte) int {
+	const brackets, indicators, columns = 100, 20, 400
+	depth, line := 0, 0
+	for row := range bytes.Lines(text) {
+		line++
+		head := len(row) - len(bytes.TrimLeft(row, " \t-?&!*:|>"))
+		lead := row[:head]
+		if head > columns || head-bytes.Count(lead, []byte(" "))-bytes.Count(lead, []byte("\t")) > indicators {
+			return line
+		}
+		for _, c := range row {
+			switch c {
+			case '[', '{':
+				depth++
+			case ']', '}':
+				depth = max(0, depth-1)
+			}
+			if depth > brackets {
+				return line
+			}
+		}
+	}
+	return 0
 }
 
 func (d *document) syntax(err error) {

@@ -1,0 +1,109 @@
+package rules_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/geocast/geocast/rules"
+)
+
+// TestExamples replays the tracks of examples/rules and compares what comes out with events.txt beside them.
+func TestExamples(t *testing.T) {
+	dirs, err := filepath.Glob("../examples/rules/*/rules.yaml")
+	if err != nil || len(dirs) < 3 {
+		t.Fatalf("%d examples: %v", len(dirs), err)
+	}
+	for _, file := range dirs {
+		dir := filepath.Dir(file)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			got := replay(t, dir)
+			golden := filepath.Join(dir, "events.txt")
+			if *rewrite {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("got\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func replay(t *testing.T, dir string) string {
+	t.Helper()
+	set, err := rules.Load(filepath.Join(dir, "rules.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	track, err := os.Open(filepath.Join(dir, "track.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer track.Close()
+	fixes, err := rules.ReadTrack(track)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, e := range rules.Test(set, readUsers(t, dir), fixes) {
+		fmt.Fprintf(&b, "%s %s\n", time.UnixMilli(e.Tst).UTC().Format(time.RFC3339), line(&e))
+	}
+	return b.String()
+}
+
+func readUsers(t *testing.T, dir string) *rules.Roster {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, "users.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Users map[string]struct {
+			Role                   string
+			Groups, Tags, Contacts []string
+			Attrs                  map[string]any
+		}
+	}
+	if err := yaml.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	var people []rules.Person
+	for name, u := range file.Users {
+		people = append(people, rules.Person{Name: name, Role: u.Role, Groups: u.Groups, Tags: u.Tags, Contacts: u.Contacts, Attrs: u.Attrs})
+	}
+	return rules.NewRoster(people)
+}
+
+func TestReadTrack(t *testing.T) {
+	for _, test := range []struct{ name, text, want string }{
+		{"whole", "who,tracker,lat,lon,tst,acc,recv\nann,phone,48.1,11.5,1790000060.5,12,2026-09-21T14:15:00Z\n", "1 fixes"},
+		{"empty", "", "track: EOF"},
+		{"unknown column", "who,lat,lon,tts\n", `track: line 1: unknown column "tts"; did you mean "tst"?`},
+		{"missing column", "who,lat,lon\n", `track: line 1: no column "tst"`},
+		{"bad number", "who,lat,lon,tst\nann,x,11.5,1\n", "track: line 2: lat x is not a number"},
+		{"out of range", "who,lat,lon,tst\nann,98,11.5,1\n", "track: line 2: no valid lat and lon"},
+		{"bad time", "who,lat,lon,tst\nann,48,11.5,noon\n", `track: line 2: tst "noon" is neither seconds nor an RFC 3339 time`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			fixes, err := rules.ReadTrack(strings.NewReader(test.text))
+			got := fmt.Sprint(len(fixes), " fixes")
+			if err != nil {
+				got = err.Error()
+			}
+			if got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
+	}
+}
