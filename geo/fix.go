@@ -1,0 +1,256 @@
+package geo
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Has says which optional measurements a fix holds.
+type Has uint8
+
+// The optional measurements.
+const (
+	HasAlt Has = 1 << iota
+	HasVel
+	HasCog
+	HasBatt
+)
+
+// Fix is one measured position of a tracker.
+type Fix struct {
+	Who, Tracker string
+	Position
+	// Acc is the accuracy in metres (68 % radius); 0 means exact or not said.
+	Acc float64
+	// Tst is when it was measured, Recv when it was received, in Unix
+	// milliseconds.
+	Tst, Recv int64
+	// Alt is in metres, Vel in km/h, Cog in degrees, Batt in percent; see Has.
+	Alt, Vel, Cog, Batt float64
+	Has                 Has
+	// Event is the report's own word, as sos or an OwnTracks transition's.
+	Event string
+	// ID is the report's own identifier, empty for none.
+	ID string
+}
+
+// Rejection says why one report of a payload was not taken.
+type Rejection struct {
+	Index  int // its place in the payload's array, from 0
+	Reason string
+}
+
+// ErrPayload is returned for a payload that is in none of the formats.
+var ErrPayload = errors.New("geo: the payload is neither JSON nor CBOR of a fix")
+
+// maxFixes bounds the reports of one payload.
+const maxFixes = 10000
+
+// report has the fields of all formats: OwnTracks JSON, plain JSON and CBOR with
+// the same names, and GeoJSON Feature.
+type report struct {
+	Kind      string          `json:"_type"`
+	Lat       *float64        `json:"lat"`
+	Lon       *float64        `json:"lon"`
+	Tst       *float64        `json:"tst"`
+	Acc       *float64        `json:"acc"`
+	Alt       *float64        `json:"alt"`
+	Vel       *float64        `json:"vel"`
+	Cog       *float64        `json:"cog"`
+	Batt      *float64        `json:"batt"`
+	Event     string          `json:"event"`
+	ID        string          `json:"_id"`
+	Type      string          `json:"type"`
+	Geometry  json.RawMessage `json:"geometry"`
+	Props     json.RawMessage `json:"properties"`
+	Tracker   string          `json:"tracker"`
+	CreatedAt *float64        `json:"created_at"`
+}
+
+// DecodeFixes reads a payload of one report or an array of them, in OwnTracks
+// JSON, plain JSON, GeoJSON or CBOR. now is the core's time (Unix ms): a plain
+// report without tst is of now. A bad report is rejected with its reason and the
+// others are kept; an OwnTracks message without a position (lwt, card, …) is
+// neither. It fails with ErrPayload if the payload can't be read at all.
+func DecodeFixes(payload []byte, now int64) ([]Fix, []Rejection, error) {
+	reports, err := reports(payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	var fixes []Fix
+	var bad []Rejection
+	for i, r := range reports {
+		if r.err == "" && r.silent() {
+			continue
+		}
+		f, why := r.fix(now)
+		if why != "" {
+			bad = append(bad, Rejection{i, why})
+			continue
+		}
+		fixes = append(fixes, f)
+	}
+	return fixes, bad, nil
+}
+
+// read is a report, or why it can't be read.
+type read struct {
+	report
+	err string
+}
+
+func reports(b []byte) ([]read, error) {
+	i := 0
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
+		i++
+	}
+	switch {
+	case i == len(b):
+		return nil, ErrPayload
+	case b[i] == '{':
+		return one(b, json.Unmarshal)
+	case b[i] == '[':
+		return many[json.RawMessage](b, json.Unmarshal)
+	case b[0]>>5 == 5: // a CBOR map
+		return one(b, cbor.Unmarshal)
+	case b[0]>>5 == 4: // a CBOR array
+		return many[cbor.RawMessage](b, cbor.Unmarshal)
+	}
+	return nil, ErrPayload
+}
+
+func one(b []byte, unmarshal func([]byte, any) error) ([]read, error) {
+	var r read
+	if err := unmarshal(b, &r.report); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPayload, err)
+	}
+	return []read{r}, nil
+}
+
+func many[R ~[]byte](b []byte, unmarshal func([]byte, any) error) ([]read, error) {
+	var raw []R
+	if err := unmarshal(b, &raw); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPayload, err)
+	}
+	if len(raw) > maxFixes {
+		return nil, fmt.Errorf("%w: more than %d reports", ErrPayload, maxFixes)
+	}
+	rs := make([]read, len(raw))
+	for i, m := range raw {
+		if err := unmarshal(m, &rs[i].report); err != nil {
+			rs[i].err = "not a report: " + err.Error()
+		}
+	}
+	return rs, nil
+}
+
+// silent reports whether it is an OwnTracks message that has no position.
+func (r *report) silent() bool { return r.Kind != "" && r.Lat == nil && r.Lon == nil }
+
+func (r *read) fix(now int64) (f Fix, why string) {
+	if r.err != "" {
+		return f, r.err
+	}
+	if r.Type == "Feature" {
+		if why := r.feature(); why != "" {
+			return f, why
+		}
+	}
+	switch {
+	case r.Lat == nil || r.Lon == nil:
+		return f, "lat and lon are needed, in degrees"
+	case !(Position{*r.Lat, *r.Lon}).Valid():
+		return f, fmt.Sprintf("lat %g, lon %g is out of range (latitude is -90..90)", *r.Lat, *r.Lon)
+	case r.Tst == nil && r.Kind != "":
+		return f, "tst is needed, in Unix seconds"
+	}
+	f = Fix{Position: Position{*r.Lat, *r.Lon}, Tst: now, Recv: now, Event: r.Event, ID: r.ID, Tracker: r.Tracker}
+	if r.Tst != nil {
+		if !(*r.Tst > 0 && *r.Tst < 1e11) {
+			return f, fmt.Sprintf("tst %g is not in Unix seconds", *r.Tst)
+		}
+		f.Tst = int64(math.Round(*r.Tst * 1000))
+	}
+	if r.Acc != nil {
+		if !(*r.Acc >= 0) || math.IsInf(*r.Acc, 0) {
+			return f, fmt.Sprintf("acc %g is not in metres", *r.Acc)
+		}
+		f.Acc = *r.Acc
+	}
+	r.measurements(&f)
+	return f, ""
+}
+
+func (r *report) measurements(f *Fix) {
+	for _, m := range [...]struct {
+		from *float64
+		to   *float64
+		has  Has
+	}{{r.Alt, &f.Alt, HasAlt}, {r.Vel, &f.Vel, HasVel}, {r.Cog, &f.Cog, HasCog}, {r.Batt, &f.Batt, HasBatt}} {
+		if m.from != nil && !math.IsNaN(*m.from) && !math.IsInf(*m.from, 0) {
+			*m.to, f.Has = *m.from, f.Has|m.has
+		}
+	}
+}
+
+// feature takes a GeoJSON Point and its properties over into the report.
+func (r *report) feature() (why string) {
+	var g struct {
+		Type        string    `json:"type"`
+		Coordinates []float64 `json:"coordinates"`
+	}
+	if json.Unmarshal(r.Geometry, &g) != nil || g.Type != "Point" || len(g.Coordinates) < 2 {
+		return "the feature's geometry is not a Point of [lon, lat]"
+	}
+	if len(r.Props) > 0 && string(r.Props) != "null" {
+		var p report
+		if err := json.Unmarshal(r.Props, &p); err != nil {
+			return "the feature's properties: " + err.Error()
+		}
+		*r = p
+	}
+	r.Kind, r.Lon, r.Lat = "", &g.Coordinates[0], &g.Coordinates[1]
+	if len(g.Coordinates) > 2 && r.Alt == nil {
+		r.Alt = &g.Coordinates[2]
+	}
+	return ""
+}
+
+// AppendJSON appends the fix as a location that subscribers get: tst is in
+// seconds; ts is the core's time in milliseconds; via, if not empty, is the
+// gateway that published it.
+func (f *Fix) AppendJSON(dst []byte, ts int64, via string) []byte {
+	dst = appendQuoted(append(dst, `{"v":1,"who":`...), f.Who)
+	dst = appendQuoted(append(dst, `,"tracker":`...), f.Tracker)
+	dst = appendNumber(append(dst, `,"lat":`...), f.Lat)
+	dst = appendNumber(append(dst, `,"lon":`...), f.Lon)
+	if f.Acc > 0 {
+		dst = appendNumber(append(dst, `,"acc":`...), f.Acc)
+	}
+	dst = appendNumber(append(dst, `,"tst":`...), float64(f.Tst)/1000)
+	for _, m := range [...]struct {
+		name string
+		has  Has
+		v    float64
+	}{{`,"alt":`, HasAlt, f.Alt}, {`,"vel":`, HasVel, f.Vel}, {`,"cog":`, HasCog, f.Cog}, {`,"batt":`, HasBatt, f.Batt}} {
+		if f.Has&m.has != 0 {
+			dst = appendNumber(append(dst, m.name...), m.v)
+		}
+	}
+	if via != "" {
+		dst = appendQuoted(append(dst, `,"via":`...), via)
+	}
+	return append(strconv.AppendInt(append(dst, `,"ts":`...), ts, 10), '}')
+}
+
+func appendNumber(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'f', -1, 64) }
+
+func appendQuoted(dst []byte, s string) []byte {
+	b, _ := json.Marshal(s) // a string can always be marshalled
+	return append(dst, b...)
+}
