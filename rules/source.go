@@ -134,7 +134,10 @@ func (s *Source) Decode(topic string, payload []byte, now int64) ([]geo.Fix, []g
 	if len(s.fields) == 0 {
 		fixes, rejected, err := geo.DecodeFixes(payload, now)
 		for i := range fixes {
-			fixes[i].Who, fixes[i].Tracker = who, tracker
+			fixes[i].Who = who
+			if tracker != "" {
+				fixes[i].Tracker = tracker
+			}
 		}
 		return fixes, rejected, err
 	}

@@ -80,8 +80,10 @@ func (e *Engine) Restore(records []StateRecord) error {
 	}
 	slices.SortFunc(trackers, func(a, b *tracker) int { return cmp.Or(cmp.Compare(a.seen, b.seen), a.key.compare(b.key)) })
 	for _, t := range trackers {
-		e.add(t)
-		e.touch(t)
+		if e.trackers[t.key] == nil {
+			e.add(t)
+			e.touch(t)
+		}
 	}
 	return e.restorePairs(records)
 }

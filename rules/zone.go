@@ -147,7 +147,7 @@ func (d *document) polygon(id string, n ast.Node, entries []entry) []geo.Zone {
 	}
 	p, err := geo.NewPolygon(outer, holes...)
 	if err != nil {
-		d.fault(n, "polygon: %v", err)
+		d.fault(n, "polygon: %s", strings.Replace(err.Error(), "geo: ", "", 1))
 		return nil
 	}
 	return []geo.Zone{{ID: id, Shape: p}}
@@ -194,7 +194,7 @@ func (d *document) geoJSON(id string, n ast.Node, fsys fs.FS) []geo.Zone {
 	}
 	zones, err := geo.ParseGeoJSON(text)
 	if err != nil {
-		d.fault(n, "file %q: %v", name, err)
+		d.fault(n, "file %q: %s", name, strings.Replace(err.Error(), "geo: ", "", 1))
 		return nil
 	}
 	if len(zones) == 0 {
@@ -249,5 +249,16 @@ func (d *document) tags(entries []entry) []string {
 
 // zoneKey is a hash of id and shape: a tracker's being inside is kept as long as it stays the same.
 func zoneKey(z *geo.Zone) uint64 {
-	return hash64(fmt.Appendf(appendNames(nil, z.ID), "%T%v", z.Shape, z.Shape))
+	return hash64(appendShape(appendNames(nil, z.ID), z.Shape))
+}
+
+// appendShape appends all of s by value. Polygons are behind pointers, which fmt follows at the top level only.
+func appendShape(b []byte, s geo.Shape) []byte {
+	if polygons, ok := s.(geo.MultiPolygon); ok {
+		for _, p := range polygons {
+			b = appendShape(b, p)
+		}
+		return b
+	}
+	return fmt.Appendf(b, "%T%v", s, s)
 }
