@@ -3,11 +3,12 @@ GO ?= go
 FUZZTIME ?= 10s
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help run test race vet fmt lint check fuzz
+.PHONY: help run demo test race vet fmt lint check fuzz
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
-run: ## build and start the broker on loopback
-	$(GO) run ./cmd/geocast serve
+run demo: ## build and start the broker with example rules and real bus tracks over TCP
+	$(GO) build -o bin/geocast ./cmd/geocast
+	./bin/geocast demo
 test: ## run the tests
 	$(GO) test ./...
 race: ## run the tests under the race detector

@@ -34,6 +34,10 @@ func (c *core) settled(f flight) {
 	if q == nil || f.at == 0 {
 		return
 	}
+	if q.reader != nil {
+		c.passed(q.reader, uint64(f.at))
+		return
+	}
 	q.messages--
 	c.unref(f.body)
 	if q.acked(f.at) {

@@ -64,6 +64,9 @@ func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	s.queue.ended = !s.lasting
 	s.queue.read, s.queue.liveAt, s.queue.open = 0, 0, nil
 	s.will = newWill(p.Will)
+	if s.inbox != nil {
+		c.rewind(s)
+	}
 	s.out = nil
 	s.window = uint16(min(int(p.ReceiveMaximum), c.cfg.Limits.Window))
 	cn.admitted(r.identity, p, c.cfg.Limits)
@@ -205,6 +208,7 @@ func (c *core) end(s *session) {
 		c.dropFilter(s, f)
 	}
 	c.leaveGroups(s)
+	c.closeInbox(s)
 	delete(c.sessions, s.key)
 	if s.lasting {
 		c.cur.w.Delete(tableSession, be8(s.id))

@@ -34,16 +34,27 @@ func (c *core) arrive(s *session, it *item) {
 			return
 		}
 		q.liveAt = it.at
-		q.taken(it.at, 1)
+		c.takenBy(s, q, it.at)
 	}
 	if s.gone || s.conn == nil {
 		return
 	}
 	if it.qos == 0 {
 		c.sendQoS0(s, it)
+		c.settled(it.flight())
 		return
 	}
 	c.push(s, it)
+}
+
+// takenBy notes that an entry's message is in the session's memory.
+func (c *core) takenBy(s *session, q *queue, at store.Pos) {
+	if q.reader == nil {
+		q.taken(at, 1)
+		return
+	}
+	q.read = max(q.read, at)
+	s.inbox.open = append(s.inbox.open, uint64(at))
 }
 
 // room reports whether a live queue may hand a further entry to memory.
@@ -100,6 +111,7 @@ func (c *core) pump(s *session) {
 		}
 	}
 	c.readOn(s)
+	c.readInbox(s)
 	c.replayOn(s)
 	for g := range s.groups {
 		c.pumpGroup(g)
@@ -117,11 +129,12 @@ func (c *core) send(s *session, it *item) {
 	}
 	if it.qos == 0 {
 		c.sendQoS0(s, it)
+		c.settled(it.flight())
 		return
 	}
 	f := it.flight()
 	f.it = nil
-	if it.from != nil && it.from != &s.queue { // a claim: it may go back
+	if it.from != nil && it.from != &s.queue && it.from.reader == nil { // a claim: it may go back
 		kept := *it
 		f.it = &kept
 	}

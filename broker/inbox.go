@@ -120,6 +120,7 @@ func (c *core) openInbox(s *session, qos byte) {
 		c.cur.w.Put(tableUser, be8(u.id), u.record())
 	}
 	s.inbox = &feed{user: u, qos: qos}
+	s.inbox.reader = s
 	s.inbox.log = store.Log{Kind: logInbox, ID: u.id}
 	c.rewind(s)
 	u.feeds = append(u.feeds, s)
@@ -185,6 +186,61 @@ func (c *core) trimInbox(u *user) {
 		c.cur.w.Remove(store.Log{Kind: logInbox, ID: u.id}, store.Pos(u.first))
 		u.first++
 	}
+}
+
+// readInbox reads the next page of the session's inbox; see readOn.
+func (c *core) readInbox(s *session) {
+	f := s.inbox
+	if f == nil || f.reading || f.live {
+		return
+	}
+	if f.read >= f.done && f.ended {
+		f.live = true
+		return
+	}
+	f.reading = true
+	log, after, done, cn, topic := f.log, f.read, f.done, s.conn, inboxTopic(f.user.name)
+	c.b.work(func() {
+		var p page
+		p.err = c.store.Read(log, after, pageItems, pageBytes, func(at store.Pos, v []byte) bool {
+			if it, ok := decodeEvent(topic, at, v); ok {
+				p.items = append(p.items, loaded{item: it})
+			}
+			p.last = at
+			return true
+		})
+		p.end = len(p.items) == 0 || !c.more(log, p.last)
+		c.mail.post(command{kind: cmdCall, call: func() { c.pageInbox(s, f, cn, p, done) }})
+	})
+}
+
+func (c *core) pageInbox(s *session, f *feed, cn *conn, p page, done store.Pos) {
+	f.reading = false
+	if s.conn != cn || s.gone || s.inbox != f {
+		return
+	}
+	if p.err != nil {
+		c.log.Error("inbox could not be read", "user", f.user.name, "err", p.err)
+		c.drop(cn, mqtt.UnspecifiedError)
+		return
+	}
+	for i := range p.items {
+		it := p.items[i].item
+		if it.at <= f.read {
+			continue
+		}
+		it.from, it.qos = &f.queue, f.qos
+		c.takenBy(s, &f.queue, it.at)
+		o := s.box()
+		o.pend = append(o.pend, it)
+		o.bytes += it.size()
+	}
+	f.read = max(f.read, p.last)
+	if f.ended = p.end; p.end {
+		f.read = max(f.read, done)
+		f.live = f.read >= f.done
+	}
+	c.pump(s)
 }
 
 // decodeEvent makes an item of a stored inbox event.

@@ -76,7 +76,10 @@ func (c *conn) publishPacket(first byte, body []byte) error {
 			return c.refusePublish(&p, err)
 		}
 	}
-	p2 := &hooks.Publish{From: c.identity, Message: m}
+	if strings.HasPrefix(m.Topic, "users/") && strings.HasSuffix(m.Topic, "/inbox") {
+		return c.refusePublish(&p, &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "an inbox is written by the server; publish to users/{me}/location or users/{peer}/chat"})
+	}
+	p2 := &hooks.Publish{From: c.identity, Message: m, At: c.b.now()}
 	if err := c.b.gate(p2); err != nil {
 		return c.refusePublish(&p, err)
 	}

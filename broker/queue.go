@@ -31,6 +31,8 @@ type queue struct {
 	reading bool
 	// open counts the unacknowledged messages of entries that are in memory.
 	open map[store.Pos]uint16
+	// reader is set for an inbox: the session whose cursor acknowledgements move.
+	reader *session
 	// messages and bytes are what the log holds, for bounds.
 	messages, bytes int
 }

@@ -26,11 +26,11 @@ func (c *core) restore(now time.Time) error {
 	}
 	byID := make(map[uint64]*session)
 	steps := []func() error{
+		c.restoreUsers,
 		func() error { return c.restoreSessions(byID) },
 		func() error { return c.restoreSubs(byID) },
 		func() error { return c.restoreIn2(byID) },
 		c.restoreRetained,
-		c.restoreUsers,
 		c.restoreHooks,
 		func() error { return c.restoreBodies(c.owners(byID)) },
 	}
@@ -134,6 +134,9 @@ func (c *core) restoreSubs(byID map[uint64]*session) error {
 			groups = append(groups, shared{s, f, o})
 		} else {
 			c.index.Set(f, s, o)
+			if c.isInbox(s, f) {
+				c.openInbox(s, min(o.qos, 1))
+			}
 		}
 		return store.Next{}
 	})

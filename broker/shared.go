@@ -192,7 +192,7 @@ func (c *core) returnClaims(s *session) {
 	}
 	var back []*item
 	s.out.window.All(func(_ uint16, st mqtt.OutState, f *flight) {
-		if f.it != nil && f.qos == 1 && f.from != nil && f.from != &s.queue {
+		if f.it != nil && f.qos == 1 && f.from != nil && f.from != &s.queue && f.from.reader == nil {
 			back = append(back, f.it)
 		}
 	})

@@ -22,12 +22,14 @@ func (c *core) subscribe(s *session, p *subscription) bool {
 			fresh = append(fresh, r)
 		}
 	}
-	if s.lasting {
+	kept := s.lasting || s.inbox != nil
+	if kept {
 		c.keep(cn)
 	}
-	c.emit(cn, s.lasting, effect{do: func() {
+	c.emit(cn, kept, effect{do: func() {
 		cn.write(func(dst []byte) []byte { return mqtt.AppendSuback(dst, &ack, cn.version) })
 		c.startReplays(s, cn, fresh)
+		c.pump(s)
 	}})
 	return true
 }
@@ -53,11 +55,27 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 		c.join(s, f.Filter, o)
 		return mqtt.Reason(f.QoS), nil // no retained messages [MQTT-3.3.1-9 note, 4.8.2]
 	}
+	if c.isInbox(s, f.Filter) {
+		c.openInbox(s, min(f.QoS, 1))
+		c.keep(s.conn)
+		if f.Filter == inboxTopic(s.key.user) {
+			return mqtt.Reason(min(f.QoS, 1)), nil
+		}
+	}
 	c.index.Set(f.Filter, s, o)
 	if f.RetainHandling == 2 || f.RetainHandling == 1 && had {
 		return mqtt.Reason(f.QoS), nil
 	}
 	return mqtt.Reason(f.QoS), c.newReplay(f.Filter, o)
+}
+
+// isInbox reports whether a filter opens the session's own inbox.
+func (c *core) isInbox(s *session, filter string) bool {
+	if s.key.user == "" {
+		return false
+	}
+	name := encodeName(s.key.user)
+	return filter == "users/"+name+"/inbox" || filter == "users/"+name+"/#"
 }
 
 // unsubscribe applies an UNSUBSCRIBE.
@@ -91,6 +109,9 @@ func (c *core) dropFilter(s *session, filter string) {
 		c.leave(s, filter)
 	} else {
 		c.index.Delete(filter, s)
+		if c.isInbox(s, filter) {
+			c.closeInbox(s)
+		}
 	}
 	if s.lasting {
 		c.cur.w.Delete(tableSub, append(be8(s.id), filter...))

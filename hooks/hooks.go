@@ -121,6 +121,8 @@ type Publish struct {
 	// Prepared is what a Gate left for the Applier of the same hook, by the
 	// hook's index; see Prepare.
 	Prepared map[any]any
+	// At is the core's time at which it was received, in Unix milliseconds.
+	At int64
 	// Depth is 0 for a client's publish, one more for each publish that an
 	// Applier made in answer to it. Beyond MaxDepth it is refused.
 	Depth int

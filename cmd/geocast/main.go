@@ -1,0 +1,54 @@
+// Command geocast is the broker and its tools.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set when a release is built.
+var version = "devel"
+
+// cli has one field for each command.
+type cli struct {
+	Serve   serveCmd         `cmd:"" help:"Run the broker."`
+	Demo    demoCmd          `cmd:"" help:"Run the broker with example rules and real bus tracks, sent by MQTT clients over TCP."`
+	Rules   rulesCmd         `cmd:"" help:"Check rules, or try them on tracks."`
+	Users   usersCmd         `cmd:"" help:"Make what the users file holds."`
+	Version kong.VersionFlag `help:"Print the version."`
+}
+
+// usageError is an error in what the user wrote: exit code 2.
+type usageError struct{ err error }
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run runs a command and returns the exit code: 0, 1 for a failure while
+// running, 2 for usage or configuration.
+func run(args []string) int {
+	var c cli
+	p, err := kong.New(&c, kong.Name("geocast"), kong.Vars{"version": version},
+		kong.Description("An MQTT broker that delivers by who you are and where you are."), kong.UsageOnError())
+	if err != nil {
+		panic(err) // the cli struct is wrong
+	}
+	ctx, err := p.Parse(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "geocast:", err)
+		return 2
+	}
+	if err := ctx.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "geocast:", err)
+		if errors.As(err, new(usageError)) {
+			return 2
+		}
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/geocast/geocast/geo"
+	"github.com/geocast/geocast/hooks/users"
+	"github.com/geocast/geocast/rules"
+)
+
+type rulesCmd struct {
+	Check rulesCheckCmd `cmd:"" help:"Say what is wrong with rules files."`
+	Test  rulesTestCmd  `cmd:"" help:"Print the events that rules would have sent on tracks, as JSON lines."`
+}
+
+type rulesCheckCmd struct {
+	Files []string `arg:"" type:"existingfile" help:"Rules files."`
+}
+
+// Help shows an example.
+func (rulesCheckCmd) Help() string { return "Example: geocast rules check rules.yaml" }
+
+// Run checks the files.
+func (c *rulesCheckCmd) Run() error {
+	set, err := rules.Load(c.Files...)
+	if err != nil {
+		return usageError{err}
+	}
+	fmt.Printf("ok: %d rules, %d zones, %d sources\n", len(set.Rules()), len(set.Zones()), len(set.Sources()))
+	return nil
+}
+
+type rulesTestCmd struct {
+	Rules string   `arg:"" type:"existingfile" help:"Rules file."`
+	Users string   `type:"existingfile" help:"Users file." placeholder:"FILE"`
+	Track []string `required:"" type:"existingfile" help:"Tracks: CSV with a header (who,tracker,lat,lon,tst[,acc,recv])." placeholder:"FILE"`
+}
+
+// Help shows an example.
+func (rulesTestCmd) Help() string {
+	return "Example: geocast rules test rules.yaml --users users.yaml --track track.csv"
+}
+
+// Run steps the rules over the tracks.
+func (c *rulesTestCmd) Run() error {
+	set, err := rules.Load(c.Rules)
+	if err != nil {
+		return usageError{err}
+	}
+	people := rules.NewRoster(nil)
+	if c.Users != "" {
+		f, err := users.Load(c.Users)
+		if err != nil {
+			return usageError{err}
+		}
+		people = f.People()
+	}
+	var fixes []geo.Fix
+	for _, name := range c.Track {
+		t, err := readTrack(name)
+		if err != nil {
+			return usageError{err}
+		}
+		fixes = append(fixes, t...)
+	}
+	for _, e := range rules.Test(set, people, fixes) {
+		for _, to := range e.Recipients {
+			fmt.Printf("%s\t%s\n", to, e.AppendJSON(nil, 0, "", e.Tst))
+		}
+	}
+	return nil
+}
+
+func readTrack(name string) ([]geo.Fix, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fixes, err := rules.ReadTrack(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return fixes, nil
+}

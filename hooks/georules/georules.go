@@ -1,0 +1,202 @@
+// Package georules lets a rules engine join a broker: it reads fixes from the
+// location topics and from the rules' sources, keeps the last position of each
+// tracker as a retained message, and sends the events to inboxes and topics, all
+// of it in the publish's own batch.
+package georules
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/geocast/geocast/geo"
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/rules"
+)
+
+// Hook is the rules engine as a Gate (which decodes and authorises, on a worker)
+// and an Applier (which steps the engine, in the core). Make one with New.
+type Hook struct {
+	people  rules.People
+	sources []*rules.Source
+	engine  *rules.Engine // owned by the core
+	// The last fix of each tracker that was applied: who, tracker → tst.
+	last map[[2]string]int64
+	// Rejected counts fixes that were refused; for any goroutine.
+	Rejected atomic.Uint64
+}
+
+var (
+	_ hooks.Gate    = (*Hook)(nil)
+	_ hooks.Applier = (*Hook)(nil)
+)
+
+// New returns a hook that runs set over people.
+func New(set *rules.Set, people rules.People) *Hook {
+	return &Hook{people: people, sources: set.Sources(), engine: rules.New(set, people), last: make(map[[2]string]int64)}
+}
+
+// Name keys the engine's state in the store.
+func (h *Hook) Name() string { return "georules" }
+
+// Filters are the location topics, OwnTracks' and the sources'.
+func (h *Hook) Filters() []string {
+	f := []string{"users/+/location", "users/+/location/+", "owntracks/+/+", "owntracks/+/+/event"}
+	for _, s := range h.sources {
+		f = append(f, s.Filter)
+	}
+	return f
+}
+
+// Gate decodes the fixes of a publish and checks that they are the sender's own.
+func (h *Hook) Gate(_ context.Context, p *hooks.Publish, _ hooks.Reader) error {
+	fixes, bad, err := h.decode(p)
+	if err != nil {
+		return err
+	}
+	h.Rejected.Add(uint64(len(bad)))
+	if len(fixes) == 0 && len(bad) > 0 {
+		return &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: fmt.Sprintf("report %d: %s", bad[0].Index+1, bad[0].Reason)}
+	}
+	p.Prepare(h, fixes)
+	return nil
+}
+
+func (h *Hook) decode(p *hooks.Publish) ([]geo.Fix, []geo.Rejection, error) {
+	topic := p.Message.Topic
+	for _, s := range h.sources {
+		if mqtt.Match(s.Filter, topic) {
+			return s.Decode(topic, p.Message.Payload, p.At)
+		}
+	}
+	level := strings.Split(topic, "/")
+	who, tracker := level[1], p.From.Client
+	if len(level) > 2 && level[0] == "owntracks" {
+		tracker = level[2]
+	}
+	if len(level) > 3 && level[0] == "users" {
+		tracker = level[3]
+	}
+	if p.From.Client != "" && who != p.From.User {
+		return nil, nil, &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "publish your own position to users/" + p.From.User + "/location"}
+	}
+	fixes, bad, err := geo.DecodeFixes(p.Message.Payload, p.At)
+	if err != nil {
+		return nil, nil, &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: err.Error()}
+	}
+	for i := range fixes {
+		fixes[i].Who, fixes[i].Tracker = who, tracker
+	}
+	return fixes, bad, nil
+}
+
+// Restore gives the engine its state back.
+func (h *Hook) Restore(r hooks.Reader, _ int64) error {
+	var records []rules.StateRecord
+	err := r.Scan([]byte("e"), func(key, value []byte) bool {
+		records = append(records, rules.StateRecord{Key: clone(key[1:]), Value: clone(value)})
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	err = r.Scan([]byte("p"), func(key, value []byte) bool {
+		who, tracker, ok := strings.Cut(string(key[1:]), "\x00")
+		if ok && len(value) == 8 {
+			h.last[[2]string{who, tracker}] = int64(binary.BigEndian.Uint64(value))
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return h.engine.Restore(records)
+}
+
+func clone(b []byte) []byte { return append([]byte(nil), b...) }
+
+// Apply steps the engine over the publish's fixes.
+func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
+	if p.Depth > 0 {
+		return hooks.Route, nil // a position of our own on its way
+	}
+	fixes, _ := p.Prepared[h].([]geo.Fix)
+	for _, f := range fixes {
+		f.Recv = tx.Now()
+		events, state := h.engine.Step(f)
+		if err := h.commit(tx, events, state); err != nil {
+			return hooks.Consume, err
+		}
+		h.position(tx, &f)
+	}
+	if strings.HasPrefix(p.Message.Topic, "users/") || strings.HasPrefix(p.Message.Topic, "owntracks/") {
+		return hooks.Consume, nil
+	}
+	return hooks.Route, nil
+}
+
+// commit writes what a step changed and sends its events.
+func (h *Hook) commit(tx hooks.Tx, events []rules.Event, state []rules.StateRecord) error {
+	for _, s := range state {
+		key := append([]byte("e"), s.Key...)
+		if s.Value == nil {
+			tx.Delete(key)
+		} else {
+			tx.Put(key, s.Value)
+		}
+	}
+	for i := range events {
+		if err := h.send(tx, &events[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *Hook) send(tx hooks.Tx, e *rules.Event) error {
+	expires := int64(0)
+	if e.Expiry > 0 {
+		expires = tx.Now() + e.Expiry.Milliseconds()
+	}
+	for _, user := range e.Recipients {
+		err := tx.Inbox(user, expires, func(dst []byte, at hooks.Place) []byte {
+			return e.AppendJSON(dst, at.Seq, at.Epoch, tx.Now())
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if e.Topic != "" {
+		tx.Publish(&mqtt.Message{Topic: e.Topic, QoS: e.QoS, Payload: e.AppendJSON(nil, 0, "", tx.Now()), Expires: expires})
+	}
+	return nil
+}
+
+// position keeps a tracker's newest position as a retained message; a late or
+// duplicate fix does not move it.
+func (h *Hook) position(tx hooks.Tx, f *geo.Fix) {
+	k := [2]string{f.Who, f.Tracker}
+	if f.Tst <= h.last[k] {
+		return
+	}
+	h.last[k] = f.Tst
+	tx.Put([]byte("p"+f.Who+"\x00"+f.Tracker), binary.BigEndian.AppendUint64(nil, uint64(f.Tst)))
+	body := f.AppendJSON(nil, tx.Now(), "")
+	for _, topic := range [2]string{"users/" + f.Who + "/location", "users/" + f.Who + "/location/" + f.Tracker} {
+		if mqtt.ValidTopicName([]byte(topic)) {
+			tx.Publish(&mqtt.Message{Topic: topic, QoS: 1, Retain: true, Payload: body})
+		}
+	}
+}
+
+// Tick lets the engine's timers run.
+func (h *Hook) Tick(tx hooks.Tx) int64 {
+	events, state := h.engine.Tick(tx.Now())
+	if err := h.commit(tx, events, state); err != nil {
+		return 0
+	}
+	return 0
+}
