@@ -2,33 +2,33 @@ package rules_test
 
 import (
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/geocast/geocast/geo"
 	"github.com/geocast/geocast/rules"
 )
 
-// BenchmarkStep: one fix of 10,000 trackers among zones of one density, each zone with its own rule, half of the fixes near the
-// last one and half a kilometre away. It must not grow with the number of rules.
+// BenchmarkStep: one fix of 10,000 trackers among zones of one density, half of the fixes near the
+// last one and half a kilometre away. It must not grow with the number of zones.
 func BenchmarkStep(b *testing.B) {
 	for _, zones := range []int{1_000, 100_000} {
 		b.Run(fmt.Sprintf("zones=%d", zones), func(b *testing.B) {
 			r := rand.New(rand.NewPCG(1, 1))
 			side := 0.02 * float64(zones/100) / 10 // degrees of longitude
 			at := func() geo.Position { return geo.Position{Lat: 45 + 2*r.Float64(), Lon: side * r.Float64()} }
-			var text strings.Builder
-			text.WriteString("version: 1\nzones:\n")
+			var features strings.Builder
 			for i := range zones {
-				p := at()
-				fmt.Fprintf(&text, "  z%d: {circle: {lat: %.5f, lon: %.5f, radius: 500m}}\n", i, p.Lat, p.Lon)
+				p, d := at(), 0.005
+				fmt.Fprintf(&features, `%s{"type":"Feature","properties":{"id":"z%d"},"geometry":{"type":"Polygon","coordinates":[[[%f,%f],[%f,%f],[%f,%f],[%f,%f]]]}}`,
+					strings.Repeat(",", min(i, 1)), i, p.Lon-d, p.Lat-d, p.Lon+d, p.Lat-d, p.Lon+d, p.Lat+d, p.Lon-d, p.Lat+d)
 			}
-			text.WriteString("rules:\n")
-			for i := range zones {
-				fmt.Fprintf(&text, "  r%d: {when: {enter: z%d}, to: self}\n", i, i)
-			}
-			benchmark(b, r, text.String(), 10_000, at)
+			fsys := fstest.MapFS{"z.json": {Data: []byte(`{"type":"FeatureCollection","features":[` + features.String() + "]}")}}
+			text := "version: 1\nzones: {all: {file: z.json}}\nrules: {in: {when: {enter: all}, to: self}, out: {when: {exit: all}, to: self}}"
+			benchmark(b, r, text, fsys, 10_000, at)
 		})
 	}
 }
@@ -40,7 +40,7 @@ func BenchmarkNear(b *testing.B) {
 			r := rand.New(rand.NewPCG(1, 1))
 			side := float64(movers) / 100_000
 			at := func() geo.Position { return geo.Position{Lat: 45 + 5*r.Float64(), Lon: 2 * side * r.Float64()} }
-			benchmark(b, r, "version: 1\nrules: {met: {who: {role: x}, when: {near: {within: 500m, of: {role: x}}}, to: self}}", movers, at)
+			benchmark(b, r, "version: 1\nrules: {met: {who: {role: x}, when: {near: {within: 500m, of: {role: x}}}, to: self}}", nil, movers, at)
 		})
 	}
 }
@@ -52,8 +52,8 @@ func (sameRole) Group(string) []string                 { return nil }
 func (sameRole) Role(string) []string                  { return nil }
 func (sameRole) Tag(string) []string                   { return nil }
 
-func benchmark(b *testing.B, r *rand.Rand, text string, trackers int, at func() geo.Position) {
-	set, err := rules.Parse("rules.yaml", []byte(text), nil)
+func benchmark(b *testing.B, r *rand.Rand, text string, fsys fs.FS, trackers int, at func() geo.Position) {
+	set, err := rules.Parse("rules.yaml", []byte(text), fsys)
 	if err != nil {
 		b.Fatal(err)
 	}

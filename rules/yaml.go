@@ -13,7 +13,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// maxFile bounds a rules file, in bytes. Large zone sets belong into GeoJSON files.
+// maxFile bounds a rules file, in bytes. Zone sets above some 10,000 belong into GeoJSON files: the time of the YAML parser grows
+// with the square of the entries (20,000 zones and rules: 2.5 s).
 const maxFile = 16 << 20
 
 // An entry is a key of a mapping with its value.
