@@ -37,15 +37,15 @@ var (
 
 // matches reports whether p is picked.
 func (s *selector) matches(p *Person) bool {
-	if len(s.users) > 0 && !known(s.users, p.Name) {
+	if len(s.users) > 0 && !slices.Contains(s.users, p.Name) {
 		return false
 	}
 	for _, g := range s.groups {
-		if !known(p.Groups, g) {
+		if !slices.Contains(p.Groups, g) {
 			return false
 		}
 	}
-	return (s.role == "" || s.role == p.Role) && (s.tag == "" || known(p.Tags, s.tag))
+	return (s.role == "" || s.role == p.Role) && (s.tag == "" || slices.Contains(p.Tags, s.tag))
 }
 
 // everybody reports whether s picks all.

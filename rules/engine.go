@@ -184,7 +184,7 @@ func (e *Engine) recipients(r *Rule, t *tracker, who *Person, own []string, zone
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
 		other := anyone(e.people, name)
-		return !known(own, name) && name != who.Name && !mutual(who, &other)
+		return !slices.Contains(own, name) && name != who.Name && !mutual(who, &other)
 	})
 }
 

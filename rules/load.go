@@ -213,7 +213,7 @@ func (l *loader) zoneHint(name string, names []string) string {
 func (l *loader) tagged(tag string) []int {
 	var found []int
 	for i := range l.zones {
-		if known(l.zones[i].Tags, tag) {
+		if slices.Contains(l.zones[i].Tags, tag) {
 			found = append(found, i)
 		}
 	}

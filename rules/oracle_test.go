@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/geocast/geocast/geo"
@@ -51,7 +52,7 @@ type ruleCase struct {
 	apart  float64
 }
 
-// TestTwin compares the engine with its twin on random worlds, with late and repeated fixes and restarts in between.
+// TestTwin compares the engine with its twin on random worlds, with late and repeated fixes, and restarts and reloads of the same rules in between.
 func TestTwin(t *testing.T) {
 	r := random(t)
 	for range 30 {
@@ -66,6 +67,10 @@ func TestTwin(t *testing.T) {
 		for i, fix := range w.walk(r, 1000) {
 			if r.IntN(100) == 0 {
 				s.run("restart")
+			}
+			if r.IntN(100) == 0 {
+				s.files = fstest.MapFS{"rules.yaml": {Data: []byte(w.yaml())}}
+				s.run("reload rules.yaml")
 			}
 			events, records := s.engine.Step(fix)
 			s.store(records)

@@ -1,5 +1,7 @@
 package rules
 
+import "slices"
+
 // A Person is a user as the rules see it, at the moment a fix is stepped.
 type Person struct {
 	Name     string
@@ -31,7 +33,7 @@ func anyone(people People, name string) Person {
 
 // mutual reports whether a and b have each other as contacts.
 func mutual(a, b *Person) bool {
-	return known(a.Contacts, b.Name) && known(b.Contacts, a.Name)
+	return slices.Contains(a.Contacts, b.Name) && slices.Contains(b.Contacts, a.Name)
 }
 
 // acquainted reports whether a and b have a group or the role in common.
@@ -40,7 +42,7 @@ func acquainted(a, b *Person) bool {
 		return true
 	}
 	for _, g := range a.Groups {
-		if known(b.Groups, g) {
+		if slices.Contains(b.Groups, g) {
 			return true
 		}
 	}

@@ -102,7 +102,7 @@ func (d *document) sourceMap(s *Source, n ast.Node) {
 		return
 	}
 	for _, e := range entries {
-		if !known(mapWords, e.key) {
+		if !slices.Contains(mapWords, e.key) {
 			d.unknown(e, "map", mapWords, nil)
 			continue
 		}

@@ -15,6 +15,7 @@ sources:
     map: {lat: latitude, lon: longitude, tst: "timestamp / 1000", vel: "speed * 1.852", batt: "int(power.level)"}
   - topic: fleet/+/{tracker}/up
     map: {who: device.id, lat: "pos[0]", lon: "pos[1]", tst: at, event: "alarm ? 'sos' : ''"}
+  - topic: plain/{who}
 `
 
 func TestSource(t *testing.T) {
@@ -40,6 +41,7 @@ func TestSource(t *testing.T) {
 		{"numeric id and text time", 1, "fleet/x/gps/up", `{"device":{"id":86612300401},"pos":[48.1,11.5],"at":"2026-09-21T14:14:20Z","alarm":true}`, "86612300401/gps 48.1 11.5 1790000060000 sos"},
 		{"bad time", 1, "fleet/x/gps/up", `{"device":{"id":"a"},"pos":[48.1,11.5],"at":"noon"}`, `0: tst "noon" is neither seconds nor an RFC 3339 time`},
 		{"bad name", 1, "fleet/x/gps/up", `{"device":{"id":"a/b"},"pos":[48.1,11.5]}`, `0: "a/b" can't be a user`},
+		{"a known format needs no map", 2, "plain/ann", `[{"lat":48.1,"lon":11.5,"tst":1790000060},{"lat":98}]`, "ann/ 48.1 11.5 1790000060000; 1: lat and lon are needed, in degrees"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := decode(set.Sources()[test.source], test.topic, test.payload); got != test.want {

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ func parseText(source string) (text, error) {
 			return text{}, fmt.Errorf("{{ without }}")
 		}
 		name, dotted := strings.CutPrefix(strings.TrimSpace(inner), ".")
-		if !dotted || !known(textFields, name) {
+		if !dotted || !slices.Contains(textFields, name) {
 			return text{}, fmt.Errorf("unknown field {{%s}}%s", inner, fieldHint(name))
 		}
 		t.pieces = append(t.pieces, piece{field: name})
@@ -57,15 +58,6 @@ func fieldHint(name string) string {
 		return hint
 	}
 	return "; known are ." + strings.Join(textFields, ", .")
-}
-
-func known(words []string, word string) bool {
-	for _, w := range words {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }
 
 // expand fills the fields from e.

@@ -46,12 +46,12 @@ func ReadTrack(r io.Reader) ([]geo.Fix, error) {
 func checkColumns(columns []string) error {
 	allowed := append([]string{"recv"}, mapWords...)
 	for _, c := range columns {
-		if !known(allowed, c) {
+		if !slices.Contains(allowed, c) {
 			return fmt.Errorf("track: line 1: unknown column %q%s", c, didYouMean(c, allowed))
 		}
 	}
 	for _, c := range []string{"who", "lat", "lon", "tst"} {
-		if !known(columns, c) {
+		if !slices.Contains(columns, c) {
 			return fmt.Errorf("track: line 1: no column %q", c)
 		}
 	}
