@@ -28,7 +28,7 @@
 //     A rule whose two sides match both users is symmetric: the user who moved is `who`.
 //
 // `if` is asked at the fix that raises the event; when the answer is no, that enter, exit or meeting is over without an event. A
-// field that the fix does not carry is not a number: every comparison with it is false.
+// field that the fix does not carry is not a number: every comparison with it but != is false. An acc of 0 counts as not carried.
 //
 // `self` is the user whose fix it is; in a near rule, each of the two who matches the rule's `who` while the other matches `of`.
 // Unless `consent: contacts` asks for it always, a near rule needs mutual contacts only between users that have no group or role
