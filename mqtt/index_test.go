@@ -1,0 +1,181 @@
+package mqtt_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/geocast/geocast/mqtt"
+)
+
+func TestMatch(t *testing.T) {
+	for _, c := range []struct {
+		filter, topic string
+		want          bool
+	}{
+		{"a/b", "a/b", true}, {"a/+", "a/b", true}, {"a/+", "a", false}, {"a/+", "a/", true}, {"+/+", "/", true},
+		{"a/#", "a", true}, {"a/#", "a/b/c", true}, {"#", "a", true}, {"#", "/", true}, {"+", "/", false},
+		{"#", "$SYS/x", false}, {"+/x", "$SYS/x", false}, {"$SYS/#", "$SYS/x", true}, {"$SYS/+", "$SYS/x", true},
+		{"a", "A", false}, {"a/b", "a/b/c", false}, {"a//b", "a//b", true}, {"a/+/b", "a//b", true},
+	} {
+		if got := mqtt.Match(c.filter, c.topic); got != c.want {
+			t.Errorf("Match(%q, %q) is %v", c.filter, c.topic, got)
+		}
+	}
+}
+
+func TestFilters(t *testing.T) {
+	for f, ok := range map[string]bool{"a": true, "#": true, "a/#": true, "a/+/b": true, "": false, "a#": false, "a/#/b": false, "a+/b": false, "+a": false, "\xff": false} {
+		if err := mqtt.ValidFilter(f); (err == nil) != ok {
+			t.Errorf("ValidFilter(%q): %v", f, err)
+		}
+	}
+	for f, ok := range map[string]bool{"$share/g/a": true, "$share/g/#": true, "$share//a": false, "$share/g": false, "$share/g/": false, "$share/+/a": false} {
+		_, _, got, err := mqtt.ParseShared(f)
+		if got != ok || (err == nil) != ok {
+			t.Errorf("ParseShared(%q): %v, %v", f, got, err)
+		}
+	}
+}
+
+// The index against a list of filters and Match.
+func TestIndexAgreesWithAList(t *testing.T) {
+	level := rapid.SampledFrom([]string{"a", "b", "c", "", "+", "$x"})
+	rapid.Check(t, func(t *rapid.T) {
+		var x mqtt.Index[int, string]
+		list := map[string]string{}
+		for range rapid.IntRange(1, 80).Draw(t, "steps") {
+			f := strings.Join(rapid.SliceOfN(level, 1, 3).Draw(t, "filter"), "/")
+			if rapid.Bool().Draw(t, "hash") {
+				f += "/#"
+			}
+			k := rapid.IntRange(0, 20).Draw(t, "key")
+			id := fmt.Sprint(f, " ", k)
+			if rapid.IntRange(0, 2).Draw(t, "delete") == 0 {
+				_, want := list[id]
+				if got := x.Delete(f, k); got != want {
+					t.Fatalf("Delete(%s) is %v", id, got)
+				}
+				delete(list, id)
+			} else {
+				v := rapid.StringN(1, 3, 3).Draw(t, "value")
+				x.Set(f, k, v)
+				list[id] = v
+			}
+			topic := strings.ReplaceAll(strings.Join(rapid.SliceOfN(level, 1, 4).Draw(t, "topic"), "/"), "+", "d")
+			var got, want []string
+			x.Match(topic, func(f string, k int, v string) { got = append(got, fmt.Sprint(f, " ", k, "=", v)) })
+			for id, v := range list {
+				if f, _, _ := strings.Cut(id, " "); mqtt.Match(f, topic) {
+					want = append(want, id+"="+v)
+				}
+			}
+			slices.Sort(got)
+			if slices.Sort(want); !slices.Equal(got, want) {
+				t.Fatalf("%q: got %q, want %q", topic, got, want)
+			}
+			if x.Len() != len(list) {
+				t.Fatalf("Len is %d, want %d", x.Len(), len(list))
+			}
+		}
+	})
+}
+
+func TestIndexIsReadWhileItIsWritten(t *testing.T) {
+	var x mqtt.Index[int, int]
+	x.Set("always/#", 0, 0)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for range 2 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n := 0
+				x.Match("always/here", func(string, int, int) { n++ })
+				if n < 1 {
+					t.Error("an entry that was always there was not found")
+					return
+				}
+			}
+		})
+	}
+	for i := range 20000 {
+		x.Set(fmt.Sprint("always/", i%100), i%37, i)
+		x.Delete(fmt.Sprint("always/", (i+50)%100), i%37)
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// The outbound window against a dumb list.
+func TestOutboundWindow(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		type flight struct {
+			id       uint16
+			qos      byte
+			released bool
+			item     int
+		}
+		var w mqtt.Outbound[int]
+		var list []flight
+		capacity := rapid.IntRange(1, 5).Draw(t, "capacity")
+		w.SetCapacity(capacity)
+		at := func(id uint16) int { return slices.IndexFunc(list, func(f flight) bool { return f.id == id }) }
+		for step := range rapid.IntRange(1, 60).Draw(t, "steps") {
+			id := uint16(rapid.IntRange(0, 12).Draw(t, "id"))
+			i := at(id)
+			switch rapid.IntRange(0, 3).Draw(t, "op") {
+			case 0:
+				qos := byte(rapid.IntRange(1, 2).Draw(t, "qos"))
+				id, ok := w.Add(qos, step)
+				if ok != (len(list) < capacity) || ok && (id == 0 || at(id) >= 0) {
+					t.Fatalf("Add gave %d, %v with %v", id, ok, list)
+				}
+				if ok {
+					list = append(list, flight{id, qos, false, step})
+				}
+			case 1:
+				_, ok := w.Puback(id)
+				if ok != (i >= 0 && list[i].qos == 1) {
+					t.Fatalf("Puback(%d) is %v with %v", id, ok, list)
+				}
+				if ok {
+					list = slices.Delete(list, i, i+1)
+				}
+			case 2:
+				_, first, ok := w.Pubrec(id)
+				if want := i >= 0 && list[i].qos == 2; ok != want || ok && first == list[i].released {
+					t.Fatalf("Pubrec(%d) is %v, %v with %v", id, first, ok, list)
+				}
+				if ok {
+					list[i].released = true
+				}
+			case 3:
+				_, ok := w.Pubcomp(id)
+				if ok != (i >= 0 && list[i].released) {
+					t.Fatalf("Pubcomp(%d) is %v with %v", id, ok, list)
+				}
+				if ok {
+					list = slices.Delete(list, i, i+1)
+				}
+			}
+			var got []int
+			w.All(func(_ uint16, _ mqtt.OutState, item *int) { got = append(got, *item) })
+			var want []int
+			for _, f := range list {
+				want = append(want, f.item)
+			}
+			if !slices.Equal(got, want) || w.Free() != capacity-len(list) {
+				t.Fatalf("holds %v, want %v; free %d", got, want, w.Free())
+			}
+		}
+	})
+}
