@@ -22,7 +22,13 @@ type applier struct {
 type recent struct {
 	batch uint64
 	value []byte
+	at    int64 // core time
 }
+
+// preparedFor is how long, in ms, what a Gate read may take to reach its Applier;
+// what the Applier wrote is remembered for twice as long, so that it sees every
+// write that the Gate did not.
+const preparedFor = 20_000
 
 func (a *applier) wants(topic string) bool {
 	for _, f := range a.filters {
@@ -55,13 +61,13 @@ func (t *tx) Get(key []byte) ([]byte, bool) {
 
 func (t *tx) Put(key, value []byte) {
 	value = append([]byte(nil), value...)
-	t.a.recent[string(key)] = recent{t.c.cur.n, value}
+	t.a.recent[string(key)] = recent{t.c.cur.n, value, t.c.clock.now}
 	t.c.cur.w.Put(tableHook, hookReader{name: t.a.Name()}.key(key), value)
 	t.kept = true
 }
 
 func (t *tx) Delete(key []byte) {
-	t.a.recent[string(key)] = recent{t.c.cur.n, nil}
+	t.a.recent[string(key)] = recent{t.c.cur.n, nil, t.c.clock.now}
 	t.c.cur.w.Delete(tableHook, hookReader{name: t.a.Name()}.key(key))
 	t.kept = true
 }
@@ -85,6 +91,9 @@ func (c *core) applyHooks(p *hooks.Publish, cn *conn) (consumed, kept bool, err 
 	for _, a := range c.appliers {
 		if !a.wants(p.Message.Topic) {
 			continue
+		}
+		if p.Prepared != nil && c.clock.now-p.At > preparedFor {
+			return true, kept, &hooks.Refusal{Reason: mqtt.ServerBusy, Text: "the server was too busy; send it again", Later: true}
 		}
 		t := &tx{c: c, a: a, conn: cn, depth: p.Depth}
 		v, e := a.Apply(t, p)
@@ -148,9 +157,9 @@ func (c *core) tickHooks() {
 }
 
 // forget drops what the store can be read for now.
-func (a *applier) forget(released uint64) {
+func (a *applier) forget(released uint64, now int64) {
 	for k, r := range a.recent {
-		if r.batch <= released {
+		if r.batch <= released && now-r.at > 2*preparedFor {
 			delete(a.recent, k)
 		}
 	}

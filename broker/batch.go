@@ -112,9 +112,6 @@ func (c *core) metaRecord() []byte {
 func (c *core) committed(b *batch) {
 	c.released = b.n
 	c.syncing = nil
-	for _, a := range c.appliers {
-		a.forget(b.n)
-	}
 	for i := range b.effects {
 		c.run(&b.effects[i])
 	}

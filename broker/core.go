@@ -31,6 +31,7 @@ type core struct {
 	timers   timers
 	users    map[string]*user
 	appliers []*applier
+	forgot   int64 // when the appliers last forgot old writes
 
 	nextID    uint64
 	publishes uint64

@@ -43,6 +43,12 @@ func (c *core) tick() {
 	c.b.clockMs.Store(now)
 	c.timers.due(now, 1000)
 	c.tickHooks()
+	if now-c.forgot > preparedFor {
+		c.forgot = now
+		for _, a := range c.appliers {
+			a.forget(c.released, now)
+		}
+	}
 }
 
 // watch closes a connection that has been silent for 1.5 times its keep alive

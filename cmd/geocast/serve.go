@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks/chat"
 	"github.com/geocast/geocast/hooks/georules"
 	"github.com/geocast/geocast/hooks/users"
 	"github.com/geocast/geocast/rules"
@@ -91,5 +92,5 @@ func loadHooks(ruleFiles []string, usersFile string) ([]any, error) {
 			return nil, err
 		}
 	}
-	return append(hooks, georules.New(set, people)), nil
+	return append(hooks, georules.New(set, people), chat.New(people, usersFile == "")), nil
 }
