@@ -84,8 +84,8 @@ func (c *conn) publishPacket(first byte, body []byte) error {
 		return c.refusePublish(&p, err)
 	}
 	m = p2.Message
-	if strings.HasPrefix(m.Topic, "$") {
-		return c.refusePublish(&p, &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "topics that begin with $ are the server's"})
+	if strings.HasPrefix(m.Topic, "$SYS/") || strings.HasPrefix(m.Topic, "$share/") {
+		return c.refusePublish(&p, &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "$SYS and $share are the server's"})
 	}
 	if p.QoS == 0 && !p.Retain && c.bypass(m) {
 		return nil
