@@ -6,7 +6,7 @@ import (
 
 // ack applies a PUBACK, PUBREC, PUBREL or PUBCOMP from a client.
 func (c *core) ack(s *session, a mqtt.Ack) bool {
-	if c.full() && c.syncing != nil {
+	if c.full() && (s.lasting || s.inbox != nil || len(s.groups) > 0) {
 		return false
 	}
 	switch a.Type {

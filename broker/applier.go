@@ -76,6 +76,9 @@ func (t *tx) Inbox(user string, expires int64, encode func(dst []byte, at hooks.
 	if user == "" || len(user) > 128 {
 		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: fmt.Sprintf("%q is no user's name", user)}
 	}
+	if entries, bytes := t.c.store.Limit(); t.c.cur.w.Len() > entries*3/4 || t.c.cur.w.Size() > bytes*3/4 {
+		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the event has more recipients than one commit can hold"}
+	}
 	t.kept = true
 	t.c.toInbox(user, expires, encode)
 	return nil
@@ -123,7 +126,12 @@ func (c *core) finish(t *tx) (kept bool) {
 		if err != nil || consumed {
 			continue
 		}
-		if c.route(m, nil, nil) {
+		k, err = c.route(m, nil, nil)
+		if err != nil {
+			c.log.Warn("a hook's publish was refused", "hook", t.a.Name(), "topic", m.Topic, "err", err)
+			continue
+		}
+		if k {
 			kept = true
 			c.keep(t.conn)
 		}

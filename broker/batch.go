@@ -80,11 +80,13 @@ func (c *core) enqueue(q *queue, it *item, body uint64) {
 	c.openBytes += it.size()
 }
 
-// full reports whether the open batch should take no further kept command
-// until it has been handed to the committer.
+// full reports whether the open batch should take no further kept command until
+// it has been handed to the committer. One command may add three times as much:
+// the largest packet twice (as a body and as a retained message), the filters of
+// a session, the recipients of mostRecipients.
 func (c *core) full() bool {
 	entries, bytes := c.store.Limit()
-	return c.cur.w.Len()+len(c.cur.entries) > entries/2 || c.cur.w.Size()+c.openBytes > bytes/2
+	return c.cur.w.Len()+len(c.cur.entries) > entries/4 || c.cur.w.Size()+c.openBytes > bytes/4
 }
 
 // seal completes the open batch and hands it to the committer.

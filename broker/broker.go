@@ -182,10 +182,11 @@ func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
 		return fmt.Errorf("broker: publish: topic %q is not a topic name", m.Topic)
 	}
 	done := make(chan struct{})
-	b.core.mail.post(command{kind: cmdCall, call: func() { b.core.publishInside(m, func() { close(done) }) }})
+	var failed error // read after done is closed
+	b.core.mail.post(command{kind: cmdCall, call: func() { b.core.publishInside(m, func(err error) { failed = err; close(done) }) }})
 	select {
 	case <-done:
-		return nil
+		return failed
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-b.coreDone:
@@ -194,14 +195,18 @@ func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
 }
 
 // publishInside routes a message of the server's own and calls done when it is
-// durable.
-func (c *core) publishInside(m *mqtt.Message, done func()) {
-	kept := c.route(m, nil, nil)
+// durable, or with an error.
+func (c *core) publishInside(m *mqtt.Message, done func(error)) {
+	kept, err := c.route(m, nil, nil)
+	if err != nil {
+		done(err)
+		return
+	}
 	if kept {
 		c.keep(nil)
 	}
 	c.release(nil, kept)
-	c.emit(nil, kept, effect{do: done})
+	c.emit(nil, kept, effect{do: func() { done(nil) }})
 }
 
 // Serve waits until ctx ends or the store fails, then closes the broker. It

@@ -221,3 +221,33 @@ func TestWindowOfOneNeverStalls(t *testing.T) {
 	}
 	sub.quiet()
 }
+
+// A batch that overflowed would end the process: many sessions that go at once,
+// wide fan-outs and large bodies must all fit, or be refused.
+func TestNothingOverflowsABatch(t *testing.T) {
+	b, addr := start(t, broker.Config{Log: quiet, Data: t.TempDir(), Memory: 64 << 20})
+	const n = 300
+	subs := make([]*client, n)
+	for i := range subs {
+		subs[i] = dial(t, addr, mqtt.V5)
+		subs[i].connect(fmt.Sprint("s", i), lasting)
+		subs[i].subscribe("wide/#", 1)
+	}
+	large := make([]byte, 250<<10)
+	for range 20 {
+		pub(t, b, &mqtt.Message{Topic: "wide/x", Payload: large, QoS: 1, Retain: true})
+	}
+	for _, s := range subs {
+		s.nc.Close()
+	}
+	pub(t, b, &mqtt.Message{Topic: "wide/x", Payload: []byte("last"), QoS: 1})
+	s := dial(t, addr, mqtt.V5)
+	s.connect("s7", lasting)
+	for {
+		m := s.message()
+		s.ack(mqtt.PUBACK, m.ID)
+		if string(m.Payload) == "last" {
+			return
+		}
+	}
+}

@@ -64,7 +64,8 @@ type Limits struct {
 	// ServerKeepAlive, if not 0, is the keep alive in seconds that every
 	// MQTT 5 client is told to use.
 	ServerKeepAlive uint16
-	// Subscriptions bounds the filters of one session, default 10,000.
+	// Subscriptions bounds the filters of one session and of one packet, default
+	// 1,000.
 	Subscriptions int
 }
 
@@ -88,7 +89,7 @@ func (c Config) withDefaults() Config {
 	def(&l.PendingMessages, 1000)
 	def(&l.PendingBytes, 1<<20)
 	def(&l.Retained, 10_000_000)
-	def(&l.Subscriptions, 10_000)
+	def(&l.Subscriptions, 1000)
 	return c
 }
 
@@ -108,6 +109,12 @@ func (l Limits) validate() error {
 	}
 	if l.TopicAliases < 0 || l.TopicAliases > 65535 {
 		return fmt.Errorf("broker: TopicAliases %d is not in 0..65535", l.TopicAliases)
+	}
+	if l.Subscriptions < 1 || l.Subscriptions > 1000 {
+		return fmt.Errorf("broker: Subscriptions %d is not in 1..1000: what one command writes must fit into one commit", l.Subscriptions)
+	}
+	if l.Packet < 256 || l.Packet > 256<<10 {
+		return fmt.Errorf("broker: Packet %d is not in 256..262144", l.Packet)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ type connectRequest struct {
 // over, the old state is resumed or discarded, and CONNACK follows the commit
 // of what the old epoch still had in the core.
 func (c *core) connect(cn *conn, r *connectRequest) bool {
-	if c.full() && c.syncing != nil {
+	if c.full() {
 		return false
 	}
 	key := sessionKey{r.identity.User, r.identity.Client}

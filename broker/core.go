@@ -42,6 +42,7 @@ type core struct {
 	openBytes int
 	commits   chan *batch // to the committer; closed by loop
 	parked    []*conn
+	deferred  []command // calls that wait for room in a batch
 	stopping  bool
 }
 
@@ -84,8 +85,9 @@ const (
 	cmdSubscribe
 	cmdUnsubscribe
 	cmdDisconnect
-	cmdGone // the connection has ended
-	cmdCall // call runs on the core
+	cmdGone      // the connection has ended
+	cmdCall      // call runs on the core
+	cmdCommitted // any is the batch
 )
 
 // command is one thing that the core is asked to do, at its place in the order.
@@ -161,6 +163,13 @@ func (c *core) commitWhenDue(due time.Time, linger *time.Timer) time.Time {
 // take gives a command its place: now, or behind what its connection already
 // has waiting for room in a batch.
 func (c *core) take(cmd command) {
+	if c.full() && c.syncing == nil {
+		c.seal()
+	}
+	if cmd.kind == cmdCall && c.full() {
+		c.deferred = append(c.deferred, cmd)
+		return
+	}
 	if cn := cmd.conn; cn != nil {
 		if len(cn.parked) > 0 {
 			cn.parked = append(cn.parked, cmd)
@@ -179,6 +188,11 @@ func (c *core) take(cmd command) {
 
 // resumeParked applies what waited for room in a batch.
 func (c *core) resumeParked() {
+	calls := c.deferred
+	c.deferred = nil
+	for _, cmd := range calls {
+		c.take(cmd)
+	}
 	waiting := c.parked
 	c.parked = nil
 	for _, cn := range waiting {
@@ -200,6 +214,10 @@ func (c *core) apply(cmd command) bool {
 		cmd.call()
 		return true
 	}
+	if cmd.kind == cmdCommitted {
+		c.committed(cmd.any.(*batch))
+		return true
+	}
 	if cmd.kind == cmdConnect {
 		return c.connect(cmd.conn, cmd.any.(*connectRequest))
 	}
@@ -218,10 +236,15 @@ func (c *core) apply(cmd command) bool {
 		return c.subscribe(s, cmd.any.(*subscription))
 	case cmdUnsubscribe:
 		return c.unsubscribe(s, cmd.any.(*mqtt.Unsubscribe))
-	case cmdDisconnect:
+	case cmdDisconnect, cmdGone:
+		if c.full() {
+			return false
+		}
+		if cmd.kind == cmdGone {
+			c.lost(s, true)
+			return true
+		}
 		c.disconnect(s, cmd.any.(*mqtt.Disconnect))
-	case cmdGone:
-		c.lost(s, true)
 	}
 	return true
 }
@@ -234,6 +257,6 @@ func (c *core) committer(done chan<- struct{}) {
 			c.b.fail(fmt.Errorf("store: commit %d: %w", b.n, err))
 			return
 		}
-		c.mail.post(command{kind: cmdCall, call: func() { c.committed(b) }})
+		c.mail.post(command{kind: cmdCommitted, any: b})
 	}
 }

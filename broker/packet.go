@@ -135,6 +135,9 @@ func (c *conn) subscribePacket(first byte, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if len(p.Filters) > c.b.cfg.Limits.Subscriptions {
+		return &mqtt.Error{Reason: mqtt.QuotaExceeded, Clause: "MQTT-3.9.3", Text: "SUBSCRIBE has more filters than a session may have"}
+	}
 	refused := make(map[string]mqtt.Reason)
 	for _, f := range p.Filters {
 		reason, err := c.checkFilter(f)

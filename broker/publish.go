@@ -16,11 +16,14 @@ type target struct {
 // sharedFrom is how many lasting recipients make a message worth storing once.
 const sharedFrom = 5
 
+// largeBody is the size from which two make it so.
+const largeBody = 4 << 10
+
 // publish applies a client's publish: QoS 2 retries are recognised, the rest is
 // routed, and the acknowledgement follows what it obliges us to keep.
 func (c *core) publish(s *session, cmd *command) bool {
-	if c.full() && c.syncing != nil {
-		return false
+	if c.full() && c.keeps(s, cmd) {
+		return false // passing traffic does not wait for the disk
 	}
 	cn := cmd.conn
 	if cmd.qos > 0 {
@@ -46,7 +49,13 @@ func (c *core) publish(s *session, cmd *command) bool {
 		return true
 	}
 	if !consumed {
-		kept = c.route(cmd.msg, s, cn) || kept
+		k, err := c.route(cmd.msg, s, cn)
+		if err != nil {
+			ack.Reason, ack.ReasonString = refusal(err)
+			c.emit(cn, kept, effect{conn: cn, ack: ack})
+			return true
+		}
+		kept = k || kept
 	} else {
 		c.targets = c.targets[:0]
 	}
@@ -61,6 +70,25 @@ func (c *core) publish(s *session, cmd *command) bool {
 		c.emit(cn, kept, effect{conn: cn, ack: ack})
 	}
 	return true
+}
+
+// keeps reports whether a publish will have to write something.
+func (c *core) keeps(s *session, cmd *command) bool {
+	if cmd.msg.Retain || cmd.qos == 2 && s.lasting {
+		return true
+	}
+	for _, a := range c.appliers {
+		if a.wants(cmd.msg.Topic) {
+			return true
+		}
+	}
+	c.match(cmd.msg, s)
+	for i := range c.targets {
+		if c.targets[i].durable() {
+			return true
+		}
+	}
+	return false
 }
 
 // hooked is the publish as the hooks see it.
@@ -85,7 +113,7 @@ func (c *core) received2(s *session, id uint16) (kept bool) {
 
 // route resolves the recipients of a message into c.targets and writes what
 // has to be kept into the open batch; it reports whether anything was.
-func (c *core) route(m *mqtt.Message, from *session, cn *conn) (kept bool) {
+func (c *core) route(m *mqtt.Message, from *session, cn *conn) (kept bool, err error) {
 	c.match(m, from)
 	lasting := 0
 	for i := range c.targets {
@@ -93,8 +121,13 @@ func (c *core) route(m *mqtt.Message, from *session, cn *conn) (kept bool) {
 			lasting++
 		}
 	}
+	if entries, _ := c.store.Limit(); lasting > entries/2 {
+		c.targets = c.targets[:0]
+		c.b.stats.refused.Add(1)
+		return false, &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the topic has more lasting subscribers than one commit can hold"}
+	}
 	var body uint64
-	if lasting >= sharedFrom {
+	if lasting >= sharedFrom || lasting > 1 && len(m.Payload) > largeBody {
 		body = c.storeBody(m, lasting)
 	}
 	for i := range c.targets {
@@ -112,7 +145,7 @@ func (c *core) route(m *mqtt.Message, from *session, cn *conn) (kept bool) {
 		c.retain(m)
 	}
 	c.b.stats.routed(len(c.targets))
-	return lasting > 0 || m.Retain
+	return lasting > 0 || m.Retain, nil
 }
 
 // durable reports whether the target's copy must survive a crash.

@@ -9,7 +9,7 @@ import (
 // subscribe applies a SUBSCRIBE that was validated and authorised: refused
 // filters carry their reason in the request.
 func (c *core) subscribe(s *session, p *subscription) bool {
-	if c.full() && c.syncing != nil {
+	if c.full() {
 		return false
 	}
 	cn := s.conn
@@ -80,7 +80,7 @@ func (c *core) isInbox(s *session, filter string) bool {
 
 // unsubscribe applies an UNSUBSCRIBE.
 func (c *core) unsubscribe(s *session, p *mqtt.Unsubscribe) bool {
-	if c.full() && c.syncing != nil {
+	if c.full() {
 		return false
 	}
 	cn := s.conn

@@ -30,18 +30,21 @@ func (h *timerHeap) Pop() any {
 
 func (t *timers) add(at int64, do func()) { heap.Push(&t.heap, timer{at, do}) }
 
-// due runs what is due, at most n of it.
-func (t *timers) due(now int64, n int) {
+// due runs what is due, at most n of it, and reports whether it ran something.
+func (t *timers) due(now int64, n int) (ran bool) {
 	for ; n > 0 && len(t.heap) > 0 && t.heap[0].at <= now; n-- {
 		heap.Pop(&t.heap).(timer).do()
+		ran = true
 	}
+	return ran
 }
 
 // tick is the core's share of time passing: timers, keepalives, lazy writes.
 func (c *core) tick() {
 	now := c.clock.advance(time.Now())
 	c.b.clockMs.Store(now)
-	c.timers.due(now, 1000)
+	for n := 0; n < 1000 && !c.full() && c.timers.due(now, 1); n++ {
+	}
 	c.tickHooks()
 	if now-c.forgot > preparedFor {
 		c.forgot = now
