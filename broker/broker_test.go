@@ -251,3 +251,20 @@ func TestNothingOverflowsABatch(t *testing.T) {
 		}
 	}
 }
+
+func TestNoLocalKeepsOwnMessagesOnly(t *testing.T) {
+	_, addr := start(t, broker.Config{Log: quiet})
+	a, b := dial(t, addr, mqtt.V5), dial(t, addr, mqtt.V5)
+	for i, c := range []*client{a, b} {
+		c.connect(fmt.Sprint("c", i))
+		c.send(mqtt.AppendSubscribe(nil, &mqtt.Subscribe{ID: 1, Filters: []mqtt.Subscription{{Filter: "t", QoS: 2, NoLocal: true}}}, mqtt.V5))
+		if first, _ := c.read(); mqtt.Type(first>>4) != mqtt.SUBACK {
+			t.Fatalf("got %v", mqtt.Type(first>>4))
+		}
+	}
+	a.publish("t", "hello", 1, 1)
+	a.wantAck(mqtt.PUBACK, 1)
+	b.want("t", "hello")
+	a.quiet()
+	b.quiet()
+}
