@@ -38,7 +38,8 @@ func (c *core) settled(f flight) {
 		c.passed(q.reader, uint64(f.at))
 		return
 	}
-	q.messages--
+	q.messages = max(q.messages-1, 0)
+	q.bytes = max(q.bytes-int(f.size), 0)
 	c.unref(f.body)
 	if q.acked(f.at) {
 		c.cur.w.Remove(q.log, f.at)

@@ -78,6 +78,7 @@ func (c *core) enqueue(q *queue, it *item, body uint64) {
 	q.messages++
 	q.bytes += it.size()
 	c.openBytes += it.size()
+	c.bound(q)
 }
 
 // full reports whether the open batch should take no further kept command until

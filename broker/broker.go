@@ -28,6 +28,7 @@ type Broker struct {
 	hooks    hookSet
 	gated    bool // a hook wants to see publishes before the core
 	stats    stats
+	often    oftenLog
 	clockMs  atomic.Int64 // the core's time, for others
 	conns    atomic.Uint64
 	ids      atomic.Uint64
@@ -77,7 +78,7 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Log, store: st,
 		jobs: make(chan func(), 1024), coreDone: make(chan struct{}), comDone: make(chan struct{}),
-		failed: make(chan error, 1), open: make(map[*conn]struct{}),
+		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log},
 	}
 	b.hooks = sortHooks(cfg.Hooks)
 	b.gated = b.hooks.sees()
@@ -240,7 +241,7 @@ func (b *Broker) Close() error {
 		l.Close() //nolint:errcheck // it ends either way
 	}
 	for _, c := range conns {
-		c.closeWith(mqtt.ServerShuttingDown)
+		c.closeWith(mqtt.ServerShuttingDown, "")
 	}
 	for _, c := range conns {
 		<-c.finished

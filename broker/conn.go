@@ -30,7 +30,8 @@ type conn struct {
 	// Set when CONNECT is applied, before anything else of the connection is.
 	identity  hooks.Identity
 	silence   time.Duration
-	maxPacket int // the largest packet that the client takes, 0 for any
+	maxPacket int  // the largest packet that the client takes, 0 for any
+	mute      bool // it wants no reason strings but with CONNACK and DISCONNECT
 
 	// Owned by the core.
 	sess    *session
@@ -50,8 +51,18 @@ type conn struct {
 	buf     []byte     // output that waits
 	writing bool       // a flusher or writer has the connection
 	ended   bool       // nothing more is taken; close when buf is empty
+	told    bool       // the client was told why: let it read that
 	closed  bool
+	// outAliases are the topic aliases that the client was sent.
+	outAliases mqtt.OutAliases
 }
+
+// mostAliases is how many topic aliases are used towards one client.
+const mostAliases = 16
+
+// lingerFor is how long a connection that the broker ends is read on, so that
+// a client that is still sending comes to read the reason.
+const lingerFor = 2 * time.Second
 
 // inFlight is how many commands a connection may have in the core before its
 // reader waits: TCP then slows the sender.
@@ -77,6 +88,12 @@ func (c *conn) admitted(id hooks.Identity, p *mqtt.Connect, l Limits) {
 	}
 	c.silence = mqtt.KeepAliveLimit(keep)
 	c.maxPacket = int(p.MaximumPacketSize)
+	c.mute = !p.RequestProblemInfo // [MQTT-3.1.2-29]
+	if p.TopicAliasMaximum > 0 {
+		c.mu.Lock()
+		c.outAliases = mqtt.NewOutAliases(min(p.TopicAliasMaximum, mostAliases))
+		c.mu.Unlock()
+	}
 }
 
 // left notes that the core has applied n commands of the connection.
@@ -115,11 +132,25 @@ func (c *conn) remote() string { return c.nc.RemoteAddr().String() }
 func (c *conn) refuse(a mqtt.Ack) { c.out = append(c.out, command{kind: cmdRefuse, conn: c, ack: a}) }
 
 // closeWith tells the client why, where its protocol can, and closes.
-func (c *conn) closeWith(r mqtt.Reason) {
+func (c *conn) closeWith(r mqtt.Reason, text string) {
 	if c.version == mqtt.V5 && r != mqtt.Success {
-		c.write(func(dst []byte) []byte { return mqtt.AppendDisconnect(dst, &mqtt.Disconnect{Reason: r}, c.version) })
+		d := &mqtt.Disconnect{Reason: r}
+		if c.takes(len(text)) {
+			d.ReasonString = text
+		}
+		c.write(func(dst []byte) []byte { return mqtt.AppendDisconnect(dst, d, c.version) })
+		c.mu.Lock()
+		c.told = r != mqtt.ServerShuttingDown
+		c.mu.Unlock()
 	}
 	c.close()
+}
+
+// takes reports whether a reason string of n bytes fits into what the client
+// takes, and is short enough to be one.
+func (c *conn) takes(n int) bool {
+	const around = 32 // the rest of an acknowledgement or DISCONNECT
+	return n > 0 && n < 1024 && (c.maxPacket == 0 || n+around <= c.maxPacket)
 }
 
 // close ends the connection once what waits for it is written, or soon.
@@ -130,10 +161,41 @@ func (c *conn) close() {
 	idle := !c.writing && len(c.buf) == 0
 	c.mu.Unlock()
 	if idle {
+		c.finish()
+		return
+	}
+	c.b.after(lingerFor, c.shut) // a reader that has stopped reading
+}
+
+// finish ends a connection whose output is written. One that was told why is
+// read on for a while: closing at once would reset it under the client's hands,
+// before it has read the reason.
+func (c *conn) finish() {
+	c.mu.Lock()
+	told, closed := c.told, c.closed
+	c.mu.Unlock()
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if closed || !told || !ok || half.CloseWrite() != nil {
 		c.shut()
 		return
 	}
-	c.b.after(time.Second, c.shut) // a reader that has stopped reading
+	c.nc.SetReadDeadline(time.Now().Add(lingerFor)) //nolint:errcheck // then shut does it
+	c.b.after(lingerFor, c.shut)
+}
+
+// discard reads what a client still sends, for a bounded time and length, then
+// closes.
+func (c *conn) discard() {
+	defer c.shut()
+	b := getBuffer()
+	defer putBuffer(b)
+	for n := 0; n < 1<<20; {
+		k, err := c.nc.Read(b[:cap(b)])
+		if err != nil {
+			return
+		}
+		n += k
+	}
 }
 
 // shut closes the socket; the reader then ends.

@@ -97,13 +97,20 @@ func (c *core) connack(s *session, r *connectRequest, present bool) *mqtt.Connac
 	if l.ServerKeepAlive != 0 {
 		a.ServerKeepAlive = &l.ServerKeepAlive
 	}
+	if r.packet.RequestResponseInfo && s.key.user != "" {
+		a.ResponseInfo = "users/" + encodeName(s.key.user) + "/reply/"
+	}
+	if s.dropped > 0 { // a cut is announced
+		a.UserProps = append(a.UserProps, mqtt.UserProp{Key: "dropped", Value: strconv.FormatUint(s.dropped, 10)})
+		s.dropped = 0
+	}
 	return a
 }
 
 func (c *core) newSession(key sessionKey) *session {
 	c.nextID++
 	s := &session{id: c.nextID, key: key}
-	s.queue.log = store.Log{Kind: logQueue, ID: s.id}
+	s.queue = queue{log: store.Log{Kind: logQueue, ID: s.id}, owner: s}
 	c.sessions[key] = s
 	return s
 }
@@ -113,13 +120,13 @@ func (c *core) newSession(key sessionKey) *session {
 func (c *core) takeOver(s *session) {
 	old := s.conn
 	c.lost(s, true)
-	old.closeWith(mqtt.SessionTakenOver)
+	old.closeWith(mqtt.SessionTakenOver, "another connection has taken the session over")
 }
 
 // drop closes a client's connection with a reason; its session goes on as
 // after any lost connection.
-func (c *core) drop(cn *conn, r mqtt.Reason) {
-	cn.closeWith(r)
+func (c *core) drop(cn *conn, r mqtt.Reason, text string) {
+	cn.closeWith(r, text)
 	if s := cn.sess; s != nil && s.conn == cn {
 		c.lost(s, true)
 	}
@@ -130,7 +137,7 @@ func (c *core) disconnect(s *session, d *mqtt.Disconnect) {
 	cn := s.conn
 	if d.SessionExpiry != nil {
 		if s.expiry == 0 && *d.SessionExpiry != 0 {
-			c.drop(cn, mqtt.ProtocolError) // [MQTT-3.14.2-2]
+			c.drop(cn, mqtt.ProtocolError, "a session that ends with its connection can't be given an expiry at DISCONNECT") // [MQTT-3.14.2-2]
 			return
 		}
 		s.expiry = c.capExpiry(*d.SessionExpiry)
@@ -218,10 +225,12 @@ func (c *core) end(s *session) {
 	}
 }
 
-// record is kind, version, expiry, when it ends, then user, client and will.
+// record is kind, version, expiry, when it ends, what its queue lost, then
+// user, client and will.
 func (s *session) record() []byte {
 	rec := binary.BigEndian.AppendUint32([]byte{'S', 1}, s.expiry)
 	rec = binary.BigEndian.AppendUint64(rec, uint64(s.endsAt))
+	rec = binary.BigEndian.AppendUint64(rec, s.dropped)
 	rec = appendString(rec, s.key.user)
 	rec = appendString(rec, s.key.client)
 	return s.will.append(rec)

@@ -78,7 +78,7 @@ func (c *core) push(s *session, it *item) {
 	l := c.cfg.Limits
 	if it.at == 0 && it.replay == nil && (len(o.pend) > l.PendingMessages || o.bytes > l.PendingBytes) {
 		c.b.stats.overflow.Add(1)
-		c.drop(s.conn, mqtt.QuotaExceeded)
+		c.drop(s.conn, mqtt.QuotaExceeded, "too much waits for this client")
 	}
 }
 
@@ -247,7 +247,7 @@ func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
 	}
 	if p.err != nil {
 		c.log.Error("queue could not be read", "client", s.key.client, "err", p.err)
-		c.drop(cn, mqtt.UnspecifiedError)
+		c.drop(cn, mqtt.UnspecifiedError, "the queue could not be read")
 		return
 	}
 	q.loaded = true
@@ -284,7 +284,7 @@ func (c *core) takeLoaded(s *session, q *queue, l *loaded) {
 		return
 	}
 	l.dup = true
-	if s.box().window.AddWithID(l.id, l.qos, false, flight{from: q, at: l.at, idx: l.idx, qos: l.qos, body: l.body}) {
+	if s.box().window.AddWithID(l.id, l.qos, false, flight{from: q, at: l.at, idx: l.idx, qos: l.qos, size: int32(l.size()), body: l.body}) {
 		c.transmit(s.conn, &l.item, l.id)
 	}
 }

@@ -44,5 +44,8 @@ func (c *core) sendAck(cn *conn, a mqtt.Ack) {
 	if a.Type == mqtt.PUBACK || a.Type == mqtt.PUBCOMP || a.Type == mqtt.PUBREC && a.Reason >= 0x80 {
 		cn.unacked--
 	}
+	if cn.mute || !cn.takes(len(a.ReasonString)) {
+		a.ReasonString = ""
+	}
 	cn.write(func(dst []byte) []byte { return mqtt.AppendAck(dst, a, cn.version) })
 }

@@ -221,7 +221,7 @@ func (c *core) pageInbox(s *session, f *feed, cn *conn, p page, done store.Pos) 
 	}
 	if p.err != nil {
 		c.log.Error("inbox could not be read", "user", f.user.name, "err", p.err)
-		c.drop(cn, mqtt.UnspecifiedError)
+		c.drop(cn, mqtt.UnspecifiedError, "the inbox could not be read")
 		return
 	}
 	for i := range p.items {

@@ -28,7 +28,7 @@ func (c *core) publish(s *session, cmd *command) bool {
 	cn := cmd.conn
 	if cmd.qos > 0 {
 		if cn.unacked >= c.cfg.Limits.ReceiveMaximum {
-			c.drop(cn, mqtt.ReceiveMaximumExceeded) // [MQTT-3.3.4-9]
+			c.drop(cn, mqtt.ReceiveMaximumExceeded, "more unacknowledged publishes than Receive Maximum") // [MQTT-3.3.4-9]
 			return true
 		}
 		cn.unacked++
@@ -125,6 +125,10 @@ func (c *core) route(m *mqtt.Message, from *session, cn *conn) (kept bool, err e
 		c.targets = c.targets[:0]
 		c.b.stats.refused.Add(1)
 		return false, &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the topic has more lasting subscribers than one commit can hold"}
+	}
+	if m.Retain && len(m.Payload) > 0 && c.topics.Len() >= c.cfg.Limits.Retained && !c.topics.Has(m.Topic) {
+		c.targets = c.targets[:0]
+		return false, &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server keeps no more retained topics", Later: true}
 	}
 	var body uint64
 	if lasting >= sharedFrom || lasting > 1 && len(m.Payload) > largeBody {

@@ -35,6 +35,10 @@ type queue struct {
 	reader *session
 	// messages and bytes are what the log holds, for bounds.
 	messages, bytes int
+	// owner is the session whose queue it is; nil for a group's or an inbox.
+	owner *session
+	// trimming means that its oldest entries are being read, to drop them.
+	trimming bool
 }
 
 // taken notes that an entry's n messages are in memory.
@@ -89,7 +93,8 @@ func appendItem(dst []byte, it *item, body uint64) []byte {
 		dst = binary.AppendUvarint(dst, uint64(id))
 	}
 	if body != 0 {
-		return binary.BigEndian.AppendUint64(dst, body)
+		dst = binary.BigEndian.AppendUint64(dst, body)
+		return binary.AppendUvarint(dst, uint64(it.size()))
 	}
 	return it.msg.Append(dst)
 }
@@ -130,7 +135,12 @@ func decodeItem(b []byte, body func(uint64) *mqtt.Message) (it item, rest []byte
 	case kind == itemShared && len(b) >= 8:
 		it.body = binary.BigEndian.Uint64(b)
 		it.msg = body(it.body)
-		return it, b[8:], nil
+		n, k := binary.Uvarint(b[8:])
+		if k <= 0 {
+			return it, nil, errItem
+		}
+		it.bodySize = int(n)
+		return it, b[8+k:], nil
 	}
 	return it, nil, errItem
 }

@@ -12,6 +12,9 @@ import (
 // errEnd ends a connection that has said all it has to say.
 var errEnd = errors.New("broker: connection ended by its client")
 
+// errClosing ends the reading of a connection that the broker is closing.
+var errClosing = errors.New("broker: the connection is being closed")
+
 // serve reads a connection until it ends.
 func (c *conn) serve() {
 	defer close(c.finished)
@@ -38,21 +41,24 @@ func (c *conn) connectTimeout() {
 // connection is no more.
 func (c *conn) end(err error) {
 	c.submit()
-	reason := mqtt.Success
+	reason, text := mqtt.Success, ""
 	var perr *mqtt.Error
 	if errors.As(err, &perr) {
-		reason = perr.Reason
+		reason, text = perr.Reason, perr.Text
 		c.b.stats.malformed.Add(1)
 		c.b.log.Info("connection closed: the client broke the protocol", "remote", c.remote(), "client", c.identity.Client,
 			"user", c.identity.User, "reason", perr.Reason, "clause", perr.Clause, "text", perr.Text)
 	}
 	if c.connected {
-		c.closeWith(reason)
-		c.b.core.mail.post(command{kind: cmdGone, conn: c})
+		c.closeWith(reason, text)
 		c.inCore.Add(1)
-		return
+		c.b.core.mail.post(command{kind: cmdGone, conn: c})
+	} else {
+		c.close()
 	}
-	c.close()
+	if perr != nil || errors.Is(err, errClosing) {
+		c.discard()
+	}
 }
 
 // readPlain reads a transport that can only block.
@@ -110,6 +116,9 @@ func (c *conn) readRaw() error {
 // input takes what was read: plain traffic is parsed here, everything else by
 // a worker, which the reader waits for, so that order holds.
 func (c *conn) input(b []byte) error {
+	if c.closing.Load() {
+		return errClosing
+	}
 	c.spoke.Store(time.Now().UnixNano())
 	if c.plain(b) {
 		return c.parse(b)

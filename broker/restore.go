@@ -88,12 +88,13 @@ func (c *core) restoreSessions(byID map[uint64]*session) error {
 // decodeSession is the inverse of session.record.
 func decodeSession(id uint64, v []byte) (*session, error) {
 	v = append([]byte(nil), v...)
-	if len(v) < 14 || v[0] != 'S' {
+	if len(v) < 22 || v[0] != 'S' {
 		return nil, errItem
 	}
 	s := &session{id: id, expiry: binary.BigEndian.Uint32(v[2:]), endsAt: int64(binary.BigEndian.Uint64(v[6:])), lasting: true}
-	s.queue.log = store.Log{Kind: logQueue, ID: id}
-	v = v[14:]
+	s.dropped = binary.BigEndian.Uint64(v[14:])
+	s.queue = queue{log: store.Log{Kind: logQueue, ID: id}, owner: s}
+	v = v[22:]
 	var err error
 	for _, f := range []*string{&s.key.user, &s.key.client} {
 		if *f, v, err = cutString(v); err != nil {
@@ -197,13 +198,19 @@ func (c *core) restoreRetained() error {
 // restoreBodies counts anew which shared bodies are still referred to. Bodies
 // and logs that nothing refers to are what an interrupted erasure left; they
 // are erased once the core runs.
-func (c *core) restoreBodies(owners map[store.Log]bool) error {
+func (c *core) restoreBodies(owners map[store.Log]*queue) error {
 	orphans := make(map[store.Log]bool)
 	for _, kind := range []byte{logQueue, logGroup} {
 		err := c.store.Logs(kind, func(id uint64, _ store.Pos, v []byte) bool {
-			_, _ = decodeItems(v, func(n uint64) *mqtt.Message { c.bodies[n]++; return nil })
-			if l := (store.Log{Kind: kind, ID: id}); !owners[l] {
-				orphans[l] = true
+			items, _ := decodeItems(v, func(n uint64) *mqtt.Message { c.bodies[n]++; return nil })
+			q := owners[store.Log{Kind: kind, ID: id}]
+			if q == nil {
+				orphans[store.Log{Kind: kind, ID: id}] = true
+				return true
+			}
+			for i := range items {
+				q.messages++
+				q.bytes += items[i].size()
 			}
 			return true
 		})
@@ -227,12 +234,12 @@ func (c *core) orphanBodies() error {
 }
 
 // owners are the logs that a session or a shared subscription has.
-func (c *core) owners(byID map[uint64]*session) map[store.Log]bool {
-	o := make(map[store.Log]bool, len(byID))
+func (c *core) owners(byID map[uint64]*session) map[store.Log]*queue {
+	o := make(map[store.Log]*queue, len(byID))
 	for _, s := range byID {
-		o[s.queue.log] = true
+		o[s.queue.log] = &s.queue
 		for g := range s.groups {
-			o[g.queue.log] = true
+			o[g.queue.log] = &g.queue
 		}
 	}
 	return o

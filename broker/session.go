@@ -41,6 +41,9 @@ type session struct {
 	timed  bool // a timer follows the offline session
 	// gone is true once the session has ended; nothing may be sent or written.
 	gone bool
+	// dropped is how many messages its queue lost to its bounds since the
+	// client was last told.
+	dropped uint64
 	// replays are retained messages still to be sent, in order of SUBSCRIBE.
 	replays []*replay
 	// groups are the shared subscriptions that it is a member of.
@@ -71,11 +74,18 @@ type item struct {
 	at     store.Pos // the entry of from's log that holds it; 0: in memory only
 	from   *queue    // the queue that is told of the acknowledgement; nil: none
 	body   uint64    // the shared body that its entry refers to, 0 for none
+	// bodySize is the item's size if its body was not read.
+	bodySize int
 	replay *replay   // set if it is a retained message of a replay
 }
 
 // size is what an item counts against bounds, in bytes.
-func (it *item) size() int { return len(it.msg.Topic) + len(it.msg.Payload) + 64 }
+func (it *item) size() int {
+	if it.msg == nil {
+		return it.bodySize
+	}
+	return len(it.msg.Topic) + len(it.msg.Payload) + 64
+}
 
 // flight is what the window keeps of an item until it is acknowledged.
 type flight struct {
@@ -83,6 +93,7 @@ type flight struct {
 	at   store.Pos
 	idx  uint16
 	qos  byte
+	size int32
 	body uint64
 	// it is kept for messages that no log holds, and for claims of a group,
 	// which may have to go to another member.
@@ -100,7 +111,7 @@ type outbox struct {
 
 // flight is what the window keeps of it.
 func (it *item) flight() flight {
-	return flight{from: it.from, at: it.at, idx: it.idx, qos: it.qos, body: it.body, it: it}
+	return flight{from: it.from, at: it.at, idx: it.idx, qos: it.qos, size: int32(it.size()), body: it.body, it: it}
 }
 
 func (s *session) box() *outbox {

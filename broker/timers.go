@@ -77,7 +77,7 @@ func (c *core) checkAlive(cn *conn) {
 	}
 	rest := cn.silence - time.Since(cn.heard())
 	if rest <= 0 {
-		c.drop(cn, mqtt.KeepAliveTimeout)
+		c.drop(cn, mqtt.KeepAliveTimeout, "nothing was heard for 1.5 times the keep alive")
 		return
 	}
 	c.checkLater(cn, rest)

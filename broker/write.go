@@ -33,12 +33,18 @@ func (c *conn) deliver(m *mqtt.Message, d mqtt.Delivery) bool {
 	fits := true
 	c.write(func(dst []byte) []byte {
 		n := len(dst)
-		dst = mqtt.AppendDelivery(dst, m, d, c.version)
-		if c.maxPacket > 0 && len(dst)-n > c.maxPacket {
-			fits = false
-			return dst[:n]
+		if c.maxPacket > 0 { // with its topic, before it is given an alias
+			if dst = mqtt.AppendDelivery(dst, m, d, c.version); len(dst)-n+3 > c.maxPacket {
+				fits = len(dst)-n <= c.maxPacket
+				if !fits {
+					dst = dst[:n]
+				}
+				return dst
+			}
+			dst = dst[:n]
 		}
-		return dst
+		d.Alias, d.AliasOnly = c.outAliases.Use(m.Topic)
+		return mqtt.AppendDelivery(dst, m, d, c.version)
 	})
 	return fits
 }
@@ -67,7 +73,7 @@ func (c *conn) take() []byte {
 	end := c.ended && !c.closed
 	c.mu.Unlock()
 	if end {
-		c.shut()
+		c.finish()
 	}
 	return nil
 }

@@ -165,3 +165,9 @@ func (t *Topics) Len() int { return len(t.sizes) }
 
 // Bytes is the size of all records.
 func (t *Topics) Bytes() int64 { return t.bytes }
+
+// Has reports whether topic holds something.
+func (t *Topics) Has(topic string) bool {
+	_, ok := t.sizes[maphash.String(seed, topic)]
+	return ok
+}

@@ -1,0 +1,128 @@
+package broker
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// bound sees to it that a queue that is over its bounds loses its oldest
+// messages. It goes a little below, so that a queue at its bound isn't read for
+// each new message.
+func (c *core) bound(q *queue) {
+	if q.trimming || !c.over(q, 1) {
+		return
+	}
+	q.trimming = true
+	c.trim(q)
+}
+
+// over reports whether the queue holds more than share of its bounds.
+func (c *core) over(q *queue, share float64) bool {
+	l := c.cfg.Limits
+	return float64(q.messages) > share*float64(l.QueueMessages) || float64(q.bytes) > share*float64(l.QueueBytes)
+}
+
+// oldest is an entry at the head of a log, with what it holds.
+type oldest struct {
+	at     store.Pos
+	items  int
+	bytes  int
+	bodies []uint64
+}
+
+// trim reads the oldest entries that no connection has in its window, and has
+// them removed, in steps.
+func (c *core) trim(q *queue) {
+	after := q.read
+	if q.owner != nil && q.owner.conn == nil {
+		after = 0
+	}
+	log := q.log
+	c.b.work(func() {
+		var head []oldest
+		err := c.store.Read(log, after, eraseStep, 1<<20, func(at store.Pos, v []byte) bool {
+			o := oldest{at: at}
+			items, _ := decodeItems(v, func(uint64) *mqtt.Message { return nil })
+			for i := range items {
+				o.items++
+				o.bytes += items[i].size()
+				o.bodies = append(o.bodies, items[i].body)
+			}
+			head = append(head, o)
+			return true
+		})
+		if err != nil {
+			c.log.Error("queue could not be read", "err", err)
+		}
+		c.mail.post(command{kind: cmdCall, call: func() { c.cutHead(q, head) }})
+	})
+}
+
+// cutHead removes the oldest entries until the queue is within its bounds.
+func (c *core) cutHead(q *queue, head []oldest) {
+	q.trimming = false
+	lost, online := 0, q.owner == nil || q.owner.conn != nil
+	for _, o := range head {
+		if !c.over(q, 15.0/16) {
+			break
+		}
+		if online && o.at <= q.read {
+			continue
+		}
+		c.cur.w.Remove(q.log, o.at)
+		q.messages -= o.items
+		q.bytes -= o.bytes
+		lost += o.items
+		for _, n := range o.bodies {
+			c.unref(n)
+		}
+	}
+	if lost == 0 {
+		return
+	}
+	c.b.stats.overflow.Add(uint64(lost))
+	client := ""
+	if s := q.owner; s != nil {
+		s.dropped += uint64(lost)
+		client = s.key.client
+		c.cur.w.Put(tableSession, be8(s.id), s.record())
+	}
+	c.b.often.warn("a queue is full: its oldest messages were dropped", "client", client, "dropped", lost)
+	c.then(func() { c.bound(q) })
+}
+
+// oftenLog logs a kind of line at most once a minute, with how many there were.
+type oftenLog struct {
+	log  *slog.Logger
+	mu   sync.Mutex
+	last map[string]*oftenLine
+}
+
+type oftenLine struct {
+	at   time.Time
+	more int
+}
+
+// warn logs, or counts for the next line of the same text.
+func (o *oftenLog) warn(text string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l := o.last[text]
+	if l == nil {
+		if o.last == nil {
+			o.last = make(map[string]*oftenLine)
+		}
+		l = &oftenLine{}
+		o.last[text] = l
+	}
+	if now := time.Now(); now.Sub(l.at) >= time.Minute {
+		o.log.Warn(text, append(args, "more_since_last_line", l.more)...)
+		l.at, l.more = now, 0
+		return
+	}
+	l.more++
+}
