@@ -126,7 +126,11 @@ func (c *core) finish(t *tx) (kept bool) {
 		if err != nil || consumed {
 			continue
 		}
-		k, err = c.route(m, nil, nil)
+		var from *session
+		if t.conn != nil {
+			from = t.conn.sess
+		}
+		k, err = c.route(m, from, nil)
 		if err != nil {
 			c.log.Warn("a hook's publish was refused", "hook", t.a.Name(), "topic", m.Topic, "err", err)
 			continue

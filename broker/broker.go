@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
 	"github.com/geocast/geocast/store"
 )
@@ -102,6 +101,9 @@ func (b *Broker) start() {
 	}
 	for range 4 * runtime.GOMAXPROCS(0) {
 		b.wg.Go(b.worker)
+	}
+	for _, o := range b.hooks.observers {
+		b.wg.Go(func() { o.loop(b.log) })
 	}
 	go b.core.committer(b.comDone)
 	go b.core.loop(b.coreDone)
@@ -256,10 +258,12 @@ func (b *Broker) Close() error {
 		f.stop()
 	}
 	b.flushWG.Wait()
+	for _, o := range b.hooks.observers {
+		close(o.events)
+	}
 	close(b.jobs)
 	b.wg.Wait()
 	return b.store.Close()
 }
 
-// observe tells observers of an event; see hooks.go.
-func (b *Broker) observe(e hooks.Event) { b.hooks.observe(e) }
+

@@ -47,9 +47,9 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 	c.emit(cn, wait, effect{do: func() {
 		cn.write(func(dst []byte) []byte { return mqtt.AppendConnack(dst, c.connack(s, r, present), cn.version) })
 		s.live.Store(cn)
+		c.b.observe(hooks.Event{Kind: hooks.Connected, Identity: r.identity, At: c.clock.now})
 		c.pump(s)
 	}})
-	c.b.observe(hooks.Event{Kind: hooks.Connected, Identity: r.identity, At: c.clock.now})
 	return true
 }
 
@@ -119,7 +119,7 @@ func (c *core) newSession(key sessionKey) *session {
 // [MQTT-3.1.4-3].
 func (c *core) takeOver(s *session) {
 	old := s.conn
-	c.lost(s, true)
+	c.lost(s, true, mqtt.SessionTakenOver)
 	old.closeWith(mqtt.SessionTakenOver, "another connection has taken the session over")
 }
 
@@ -128,7 +128,7 @@ func (c *core) takeOver(s *session) {
 func (c *core) drop(cn *conn, r mqtt.Reason, text string) {
 	cn.closeWith(r, text)
 	if s := cn.sess; s != nil && s.conn == cn {
-		c.lost(s, true)
+		c.lost(s, true, r)
 	}
 }
 
@@ -142,18 +142,19 @@ func (c *core) disconnect(s *session, d *mqtt.Disconnect) {
 		}
 		s.expiry = c.capExpiry(*d.SessionExpiry)
 	}
-	c.lost(s, d.Reason == mqtt.DisconnectWithWill)
+	c.lost(s, d.Reason == mqtt.DisconnectWithWill, d.Reason)
 	cn.close()
 }
 
 // lost ends a connection's epoch: the will goes its way, the window is saved,
 // and the session waits for its client or ends.
-func (c *core) lost(s *session, withWill bool) {
+func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 	cn := s.conn
 	s.conn = nil
 	s.live.Store(nil)
 	c.unwatch(cn)
-	c.b.observe(hooks.Event{Kind: hooks.Disconnected, Identity: cn.identity, At: c.clock.now})
+	gone := hooks.Event{Kind: hooks.Disconnected, Identity: cn.identity, Reason: reason, At: c.clock.now}
+	defer func() { c.emit(cn, s.lasting, effect{do: func() { c.b.observe(gone) }}) }()
 	if !withWill {
 		s.will = nil
 	}

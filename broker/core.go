@@ -32,6 +32,8 @@ type core struct {
 	timers   timers
 	users    map[string]*user
 	appliers []*applier
+	trees    map[string]bool // first levels that the hooks own
+	viewers  []hooks.Tree
 	forgot   int64 // when the appliers last forgot old writes
 
 	nextID    uint64
@@ -109,7 +111,7 @@ type commandKind byte
 const (
 	cmdPublish commandKind = iota + 1
 	cmdAck
-	cmdRefuse // a publish that was refused before the core: ack is the answer
+	cmdRefuse // a publish that was refused before the core: any is a refused
 	cmdConnect
 	cmdSubscribe
 	cmdUnsubscribe
@@ -261,7 +263,7 @@ func (c *core) apply(cmd command) bool {
 	case cmdAck:
 		return c.ack(s, cmd.ack)
 	case cmdRefuse:
-		c.emit(cmd.conn, false, effect{conn: cmd.conn, ack: cmd.ack})
+		c.refuseEarly(cmd.conn, cmd.any.(refused))
 	case cmdSubscribe:
 		return c.subscribe(s, cmd.any.(*subscription))
 	case cmdUnsubscribe:
@@ -271,7 +273,7 @@ func (c *core) apply(cmd command) bool {
 			return false
 		}
 		if cmd.kind == cmdGone {
-			c.lost(s, true)
+			c.lost(s, true, mqtt.UnspecifiedError)
 			return true
 		}
 		c.disconnect(s, cmd.any.(*mqtt.Disconnect))

@@ -12,7 +12,7 @@ import (
 type hookSet struct {
 	authenticators []hooks.Authenticator
 	authorizers    []hooks.Authorizer
-	observers      []hooks.Observer
+	observers      []*observer
 	gates          []gate
 }
 
@@ -28,7 +28,7 @@ func sortHooks(all []any) (h hookSet) {
 			h.gates = append(h.gates, gate{Gate: g, filters: g.Filters(), name: hookName(x)})
 		}
 		if o, ok := x.(hooks.Observer); ok {
-			h.observers = append(h.observers, o)
+			h.observers = append(h.observers, newObserver(o))
 		}
 	}
 	return h
@@ -61,12 +61,6 @@ func hookName(x any) string {
 		return a.Name()
 	}
 	return ""
-}
-
-func (h *hookSet) observe(e hooks.Event) {
-	for _, o := range h.observers {
-		o.Observe(e)
-	}
 }
 
 // authenticate asks each Authenticator until one knows the credentials. With

@@ -87,44 +87,16 @@ func (c *conn) publishPacket(first byte, body []byte) error {
 	if strings.HasPrefix(m.Topic, "$SYS/") || strings.HasPrefix(m.Topic, "$share/") {
 		return c.refusePublish(&p, &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "$SYS and $share are the server's"})
 	}
-	if p.QoS == 0 && !p.Retain && c.bypass(m) {
+	if p.QoS == 0 && !p.Retain && len(c.b.hooks.observers) == 0 && c.bypass(m) {
 		return nil
 	}
 	c.out = append(c.out, command{kind: cmdPublish, conn: c, msg: m, from: p2, qos: p.QoS, id: p.ID, dup: p.Dup})
 	return nil
 }
 
-// refusal is the one place where an error becomes an MQTT reason.
-func refusal(err error) (mqtt.Reason, string) {
-	var r *hooks.Refusal
-	var perr *mqtt.Error
-	switch {
-	case errors.As(err, &r) && r.Reason == 0:
-		return mqtt.NotAuthorized, r.Text
-	case errors.As(err, &r):
-		return r.Reason, r.Text
-	case errors.As(err, &perr):
-		return perr.Reason, perr.Text
-	}
-	return mqtt.UnspecifiedError, ""
-}
-
-// refusePublish answers a publish that is not allowed, in its place.
+// refusePublish has the core answer a publish that is not allowed, in its place.
 func (c *conn) refusePublish(p *mqtt.Publish, err error) error {
-	a := mqtt.Ack{Type: mqtt.PUBACK, ID: p.ID}
-	a.Reason, a.ReasonString = refusal(err)
-	var r *hooks.Refusal
-	if errors.As(err, &r) && r.Later && c.version != mqtt.V5 {
-		return errEnd
-	}
-	c.b.stats.refused.Add(1)
-	if p.QoS == 0 {
-		return nil
-	}
-	if p.QoS == 2 {
-		a.Type = mqtt.PUBREC
-	}
-	c.refuse(a)
+	c.out = append(c.out, command{kind: cmdRefuse, conn: c, any: refused{string(p.Topic), p.QoS, p.ID, err}})
 	return nil
 }
 

@@ -43,21 +43,15 @@ func (c *core) publish(s *session, cmd *command) bool {
 		}
 	}
 	consumed, kept, err := c.applyHooks(cmd.hooked(cn), cn)
-	if err != nil {
-		ack.Reason, ack.ReasonString = refusal(err)
-		c.emit(cn, kept, effect{conn: cn, ack: ack})
-		return true
-	}
-	if !consumed {
-		k, err := c.route(cmd.msg, s, cn)
-		if err != nil {
-			ack.Reason, ack.ReasonString = refusal(err)
-			c.emit(cn, kept, effect{conn: cn, ack: ack})
-			return true
-		}
+	c.targets = c.targets[:0]
+	if err == nil && !consumed {
+		var k bool
+		k, err = c.route(cmd.msg, s, cn)
 		kept = k || kept
-	} else {
-		c.targets = c.targets[:0]
+	}
+	if err != nil {
+		c.refuse(cn, kept, refused{cmd.msg.Topic, cmd.qos, cmd.id, err})
+		return true
 	}
 	if cmd.qos == 2 {
 		kept = c.received2(s, cmd.id) || kept
@@ -66,6 +60,10 @@ func (c *core) publish(s *session, cmd *command) bool {
 		c.keep(cn)
 	}
 	c.release(cn, kept)
+	if len(c.b.hooks.observers) > 0 {
+		e := hooks.Event{Kind: hooks.Published, Identity: cn.identity, Message: cmd.msg, At: c.clock.now}
+		c.emit(cn, kept, effect{do: func() { c.b.observe(e) }})
+	}
 	if cmd.qos > 0 {
 		c.emit(cn, kept, effect{conn: cn, ack: ack})
 	}
@@ -169,9 +167,13 @@ func (c *core) match(m *mqtt.Message, from *session) {
 	clear(c.targets)
 	c.targets = c.targets[:0]
 	c.publishes++
-	c.index.Match(m.Topic, func(_ string, s *session, o subOptions) {
-		if s.gone || o.noLocal && s == from {
+	tree := c.inTree(m.Topic)
+	c.index.Match(m.Topic, func(f string, s *session, o subOptions) {
+		if s.gone || s == from && (o.noLocal || tree) {
 			return // [MQTT-3.8.3-3]
+		}
+		if tree && !c.sees(s, f, m.Topic) {
+			return
 		}
 		if s.match != c.publishes {
 			s.match, s.matchAt = c.publishes, len(c.targets)
@@ -179,7 +181,10 @@ func (c *core) match(m *mqtt.Message, from *session) {
 		}
 		c.targets[s.matchAt].item.add(o, m)
 	})
-	c.groups.Match(m.Topic, func(_ string, _ string, g *group) {
+	c.groups.Match(m.Topic, func(f string, _ string, g *group) {
+		if tree && (wildFirst(f) || !c.groupSees(g, m.Topic)) {
+			return
+		}
 		t := target{grp: g, item: item{msg: m, from: &g.queue}}
 		t.item.qos = min(m.QoS, g.qos())
 		c.targets = append(c.targets, t)

@@ -67,6 +67,9 @@ func (c *core) replayed(s *session, cn *conn, r *replay, next retained.Replay, p
 	}
 	r.cursor = next
 	for _, m := range page {
+		if c.inTree(m.Topic) && !c.sees(s, r.cursor.Filter, m.Topic) {
+			continue
+		}
 		it := item{msg: m, qos: min(m.QoS, r.options.qos), retain: true, replay: r}
 		if r.options.id != 0 {
 			it.subIDs = []uint32{r.options.id}

@@ -31,6 +31,7 @@ func (c *core) restore(now time.Time) error {
 		func() error { return c.restoreSubs(byID) },
 		func() error { return c.restoreIn2(byID) },
 		c.restoreRetained,
+		c.restoreTrees,
 		c.restoreHooks,
 		func() error { return c.restoreBodies(c.owners(byID)) },
 	}

@@ -7,7 +7,7 @@ import "sync/atomic"
 type stats struct {
 	published, delivered, dropped0 atomic.Uint64
 	overflow, expired, tooLarge    atomic.Uint64
-	malformed, refused             atomic.Uint64
+	malformed, refused, unobserved atomic.Uint64
 }
 
 func (s *stats) routed(int) { s.published.Add(1) }

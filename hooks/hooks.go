@@ -10,6 +10,8 @@
 //   - [Applier] runs inside the core: what it writes commits with the publish.
 //   - [Observer] hears of what has been committed, and delays nothing.
 //
+// A hook that owns topics of its own, beside, is a [Tree].
+//
 // The broker itself knows no rules and no chat; both come in through here, and
 // a broker without hooks is a complete plain MQTT broker.
 package hooks
@@ -220,6 +222,21 @@ type Applier interface {
 	// returned last; it returns the core time at which it wants to be called
 	// next, 0 for no wish.
 	Tick(tx Tx) (next int64)
+}
+
+// Tree is implemented by a hook that owns topic trees, such as `users/…`. What is
+// published in one reaches a subscriber only if the hook says so; a filter whose
+// first level is a wildcard does not see it; and a report does not go back to
+// the connection that sent it.
+type Tree interface {
+	// Trees are the first topic levels that it owns; read once, at start.
+	Trees() []string
+	// MaySee reports whether user (empty for an anonymous one) may be sent what
+	// is published on topic, a topic name in one of its trees. It is asked for
+	// each recipient at each delivery, so that a consent that ends stops what
+	// follows at its place in the order. It runs inside the core and in workers,
+	// must be safe for concurrent use and not block. A panic ends the process.
+	MaySee(user, topic string) bool
 }
 
 // Event is something that has been committed, as an Observer hears of it.

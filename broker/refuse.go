@@ -1,0 +1,110 @@
+package broker
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+)
+
+// refused is a publish that is not taken, and why.
+type refused struct {
+	topic string
+	qos   byte
+	id    uint16
+	err   error
+}
+
+// refusal is the one place where an error becomes an MQTT reason.
+func refusal(err error) (reason mqtt.Reason, text string) {
+	var r *hooks.Refusal
+	var perr *mqtt.Error
+	switch {
+	case errors.As(err, &r) && r.Reason == 0:
+		return mqtt.NotAuthorized, r.Text
+	case errors.As(err, &r):
+		return r.Reason, r.Text
+	case errors.As(err, &perr):
+		return perr.Reason, perr.Text
+	}
+	return mqtt.UnspecifiedError, ""
+}
+
+// later reports whether a refusal is for now only.
+func later(err error) bool {
+	var r *hooks.Refusal
+	return errors.As(err, &r) && r.Later
+}
+
+// refuse answers a publish that is not taken, in its place among the
+// connection's acknowledgements. MQTT 5 has reason codes for it. A 3.x client is
+// acknowledged, so that it does not try for ever, and told why on its reply
+// topic if the publish was into the trees; or, if trying again is right, its
+// connection is closed without an acknowledgement.
+func (c *core) refuse(cn *conn, kept bool, r refused) {
+	reason, text := refusal(r.err)
+	c.b.stats.refused.Add(1)
+	if reason == mqtt.UnspecifiedError && text == "" {
+		c.log.Error("a publish failed", "topic", r.topic, "client", cn.identity.Client, "err", r.err)
+	}
+	c.b.often.warn("a publish was refused", "topic", r.topic, "client", cn.identity.Client, "user", cn.identity.User, "reason", reason, "text", text)
+	if cn.version != mqtt.V5 {
+		if later(r.err) {
+			c.emit(cn, kept, effect{do: func() { c.drop(cn, reason, text) }})
+			return
+		}
+		c.replyError(cn, kept, r, reason, text)
+	}
+	ack := mqtt.Ack{Type: mqtt.PUBACK, ID: r.id, Reason: reason, ReasonString: text}
+	switch r.qos {
+	case 0:
+		return
+	case 2:
+		ack.Type = mqtt.PUBREC
+	}
+	c.emit(cn, kept, effect{conn: cn, ack: ack})
+}
+
+// replyError tells a 3.x client on `users/{me}/reply` why a publish into the
+// trees was refused, if it listens there.
+func (c *core) replyError(cn *conn, kept bool, r refused, reason mqtt.Reason, text string) {
+	s := cn.sess
+	first, _, _ := strings.Cut(r.topic, "/")
+	if s == nil || s.key.user == "" || !c.trees[first] {
+		return
+	}
+	topic := "users/" + encodeName(s.key.user) + "/reply"
+	listens := false
+	for f := range s.subs {
+		listens = listens || mqtt.Match(f, topic)
+	}
+	if !listens {
+		return
+	}
+	payload, err := json.Marshal(struct {
+		V      int    `json:"v"`
+		Type   string `json:"type"`
+		Reason byte   `json:"reason"`
+		Name   string `json:"name"`
+		Text   string `json:"text,omitempty"`
+		Topic  string `json:"topic"`
+		ID     uint16 `json:"id,omitempty"`
+		TS     int64  `json:"ts"`
+	}{1, "err", byte(reason), reason.String(), text, r.topic, r.id, c.clock.now})
+	if err != nil {
+		return // strings and numbers only: it can't be
+	}
+	m := &mqtt.Message{Topic: topic, Payload: payload, QoS: 1}
+	c.emit(cn, kept, effect{sess: s, it: item{msg: m, qos: 1}})
+}
+
+// refuseEarly answers a publish that was refused before the core. It was sent,
+// so it counts against the client's Receive Maximum until it is answered.
+func (c *core) refuseEarly(cn *conn, r refused) {
+	if r.qos > 0 {
+		cn.unacked++
+	}
+	c.refuse(cn, false, r)
+}

@@ -1,0 +1,66 @@
+package broker
+
+import (
+	"strings"
+
+	"github.com/geocast/geocast/hooks"
+)
+
+// restoreTrees asks the hooks which topic trees they own.
+func (c *core) restoreTrees() error {
+	c.trees = make(map[string]bool)
+	for _, x := range c.cfg.Hooks {
+		t, ok := x.(hooks.Tree)
+		if !ok {
+			continue
+		}
+		c.viewers = append(c.viewers, t)
+		for _, level := range t.Trees() {
+			c.trees[level] = true
+		}
+	}
+	return nil
+}
+
+// inTree reports whether a hook owns the topic.
+func (c *core) inTree(topic string) bool {
+	if len(c.trees) == 0 {
+		return false
+	}
+	first, _, _ := strings.Cut(topic, "/")
+	return c.trees[first]
+}
+
+// sees reports whether a session's subscription shows it a topic of a tree.
+func (c *core) sees(s *session, filter, topic string) bool {
+	return !wildFirst(filter) && c.maySee(s.key.user, topic)
+}
+
+// maySee asks every hook that owns the topic's tree: any no is final.
+func (c *core) maySee(user, topic string) bool {
+	first, _, _ := strings.Cut(topic, "/")
+	for _, v := range c.viewers {
+		for _, level := range v.Trees() {
+			if level == first && !v.MaySee(user, topic) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// groupSees reports whether all members of a shared subscription may see a topic
+// of a tree: nobody gets by turns what is not meant for all of them.
+func (c *core) groupSees(g *group, topic string) bool {
+	for _, s := range g.members {
+		if !c.maySee(s.key.user, topic) {
+			return false
+		}
+	}
+	return true
+}
+
+// wildFirst reports whether a filter's first level is a wildcard.
+func wildFirst(filter string) bool {
+	return strings.HasPrefix(filter, "+") || strings.HasPrefix(filter, "#")
+}
