@@ -25,6 +25,8 @@ type Broker struct {
 	flushers []*flusher
 	jobs     chan func() // for workers; closed by Close
 	hooks    hookSet
+	noSpace  atomic.Bool   // the disk is nearly full
+	ended    chan struct{} // closed by Close
 	gated    bool // a hook wants to see publishes before the core
 	stats    stats
 	often    oftenLog
@@ -77,7 +79,7 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Log, store: st,
 		jobs: make(chan func(), 1024), coreDone: make(chan struct{}), comDone: make(chan struct{}),
-		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log},
+		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log}, ended: make(chan struct{}),
 	}
 	b.hooks = sortHooks(cfg.Hooks)
 	b.gated = b.hooks.sees()
@@ -87,6 +89,9 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 		cur: &batch{n: 1}, commits: make(chan *batch, 1),
 	}
 	if err := b.core.restore(time.Now()); err != nil {
+		return nil, errors.Join(err, st.Close())
+	}
+	if err := b.startSpace(); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
 	b.start()
@@ -107,6 +112,24 @@ func (b *Broker) start() {
 	}
 	go b.core.committer(b.comDone)
 	go b.core.loop(b.coreDone)
+}
+
+// startSpace begins to watch the disk, if there is one.
+func (b *Broker) startSpace() error {
+	if b.cfg.Data == "" {
+		return nil
+	}
+	_, total, err := store.Space(b.cfg.Data)
+	if err != nil {
+		return err
+	}
+	s := space{dir: b.cfg.Data, reserve: b.cfg.Reserve, stop: b.ended}
+	if s.reserve == 0 {
+		s.reserve = store.Reserve(b.cfg.Memory, total)
+	}
+	b.lookAtSpace(s)
+	b.wg.Go(func() { b.watchSpace(s) })
+	return nil
 }
 
 // worker does what may block: authentication, control packets, disk reads.
@@ -232,6 +255,7 @@ func (b *Broker) Close() error {
 		return nil
 	}
 	b.closed = true
+	close(b.ended)
 	ls, open := b.listeners, b.open
 	b.listeners = nil
 	conns := make([]*conn, 0, len(open))

@@ -16,6 +16,10 @@ type Config struct {
 	Data string
 	// Memory is the budget in bytes for the process, default 512 MB.
 	Memory int64
+	// Reserve is the free space in bytes of the data folder's volume below which
+	// publishes that have to be stored are refused. Default: the smaller of
+	// 512 MB and a tenth of the volume, at least six of the store's memtables.
+	Reserve int64
 	// Hooks are values that implement interfaces of package hooks.
 	Hooks []any
 	// Log gets what an operator can act on; nil means slog.Default().

@@ -22,7 +22,9 @@ const largeBody = 4 << 10
 // publish applies a client's publish: QoS 2 retries are recognised, the rest is
 // routed, and the acknowledgement follows what it obliges us to keep.
 func (c *core) publish(s *session, cmd *command) bool {
-	if c.full() && c.keeps(s, cmd) {
+	noSpace := c.b.noSpace.Load()
+	keeps := (noSpace || c.full()) && c.keeps(s, cmd)
+	if keeps && !noSpace {
 		return false // passing traffic does not wait for the disk
 	}
 	cn := cmd.conn
@@ -41,6 +43,10 @@ func (c *core) publish(s *session, cmd *command) bool {
 			c.emit(cn, false, effect{conn: cn, ack: ack})
 			return true
 		}
+	}
+	if keeps {
+		c.refuse(cn, false, refused{cmd.msg.Topic, cmd.qos, cmd.id, errNoSpace})
+		return true
 	}
 	consumed, kept, err := c.applyHooks(cmd.hooked(cn), cn)
 	c.targets = c.targets[:0]

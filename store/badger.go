@@ -72,6 +72,9 @@ func Open(dir string, o Options) (Store, Recovery, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, Recovery{}, fmt.Errorf("store: %w", err)
 	}
+	if free, _, err := Space(dir); err == nil && free < 6*mem && dropBallast(dir) {
+		o.Log.Warn("the disk is nearly full: the ballast file was given up so that the store can start", "free", free)
+	}
 	db, err := badger.Open(badger.DefaultOptions(dir).WithSyncWrites(true).
 		WithMemTableSize(mem).WithNumMemtables(2).WithValueThreshold(min(1<<20, mem/10)).
 		WithNumLevelZeroTables(4).WithNumLevelZeroTablesStall(10).WithNumCompactors(2).
