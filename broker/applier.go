@@ -130,7 +130,7 @@ func (c *core) finish(t *tx) (kept bool) {
 		if t.conn != nil {
 			from = t.conn.sess
 		}
-		k, err = c.route(m, from, nil)
+		k, err = c.route(m, from)
 		if err != nil {
 			c.log.Warn("a hook's publish was refused", "hook", t.a.Name(), "topic", m.Topic, "err", err)
 			continue

@@ -27,7 +27,7 @@ type Broker struct {
 	hooks    hookSet
 	noSpace  atomic.Bool   // the disk is nearly full
 	ended    chan struct{} // closed by Close
-	gated    bool // a hook wants to see publishes before the core
+	gated    bool          // a hook wants to see publishes before the core
 	stats    stats
 	often    oftenLog
 	clockMs  atomic.Int64 // the core's time, for others
@@ -223,7 +223,7 @@ func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
 // publishInside routes a message of the server's own and calls done when it is
 // durable, or with an error.
 func (c *core) publishInside(m *mqtt.Message, done func(error)) {
-	kept, err := c.route(m, nil, nil)
+	kept, err := c.route(m, nil)
 	if err != nil {
 		done(err)
 		return
@@ -289,5 +289,3 @@ func (b *Broker) Close() error {
 	b.wg.Wait()
 	return b.store.Close()
 }
-
-

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"testing"
 
 	"github.com/geocast/geocast/broker"
@@ -267,4 +268,53 @@ func TestNoLocalKeepsOwnMessagesOnly(t *testing.T) {
 	b.want("t", "hello")
 	a.quiet()
 	b.quiet()
+}
+
+// P6: a publish to more lasting sessions than one step serves reaches each once,
+// in the publisher's order with what follows it, also over a restart in between.
+func TestAFanOutReachesEachOnceInOrder(t *testing.T) {
+	cfg := broker.Config{Data: t.TempDir()}
+	b, addr := start(t, cfg)
+	const n = 1000
+	for i := range n {
+		c := dial(t, addr, mqtt.V5)
+		c.connect(fmt.Sprint("s", i), lasting)
+		c.subscribe("news", 1)
+		if i%100 != 0 { // the others stay online
+			c.send(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{}, mqtt.V5))
+			c.nc.Close()
+		} else {
+			t.Cleanup(func() { c.nc.Close() })
+		}
+	}
+	p := dial(t, addr, mqtt.V5)
+	p.connect("pub")
+	p.publish("news", "1", 1, 1)
+	p.publish("news", "2", 1, 2)
+	p.wantAck(mqtt.PUBACK, 1)
+	p.wantAck(mqtt.PUBACK, 2)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, addr = start(t, cfg)
+	p = dial(t, addr, mqtt.V5)
+	p.connect("pub")
+	p.publish("news", "3", 1, 1)
+	p.wantAck(mqtt.PUBACK, 1)
+	for i := range n {
+		c := dial(t, addr, mqtt.V5)
+		c.connect(fmt.Sprint("s", i), lasting)
+		last := 0
+		for last < 3 {
+			m := c.message()
+			k, err := strconv.Atoi(string(m.Payload))
+			if err != nil || k != last+1 && !(m.Dup && k <= last) {
+				t.Fatalf("session %d: got %q (dup %v) after %d", i, m.Payload, m.Dup, last)
+			}
+			last = max(last, k)
+			c.ack(mqtt.PUBACK, m.ID)
+		}
+		c.quiet()
+		c.nc.Close()
+	}
 }

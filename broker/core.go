@@ -29,6 +29,8 @@ type core struct {
 	groups   mqtt.Index[string, *group]       // read by QoS 0 publishers
 	topics   retained.Topics
 	bodies   map[uint64]int32 // references to shared bodies
+	fans     map[fanKey][]*fan
+	waiting  int // recipients that wait in fans
 	timers   timers
 	users    map[string]*user
 	appliers []*applier

@@ -52,7 +52,7 @@ func (c *core) publish(s *session, cmd *command) bool {
 	c.targets = c.targets[:0]
 	if err == nil && !consumed {
 		var k bool
-		k, err = c.route(cmd.msg, s, cn)
+		k, err = c.route(cmd.msg, s)
 		kept = k || kept
 	}
 	if err != nil {
@@ -117,26 +117,63 @@ func (c *core) received2(s *session, id uint16) (kept bool) {
 
 // route resolves the recipients of a message into c.targets and writes what
 // has to be kept into the open batch; it reports whether anything was.
-func (c *core) route(m *mqtt.Message, from *session, cn *conn) (kept bool, err error) {
+func (c *core) route(m *mqtt.Message, from *session) (kept bool, err error) {
 	c.match(m, from)
-	lasting := 0
+	sessions, groups := c.durables()
+	if err := c.tooMuch(m, sessions); err != nil {
+		c.targets = c.targets[:0]
+		return false, err
+	}
+	if m.Retain {
+		c.retain(m)
+	}
+	c.b.stats.routed(len(c.targets))
+	kept = sessions+groups > 0 || m.Retain
+	if sessions >= fanFrom || sessions > 0 && c.fanning(m, from) {
+		c.fanOut(m, from, sessions)
+		sessions = 0
+	}
+	c.enqueueTargets(m, sessions+groups)
+	return kept, nil
+}
+
+// durables counts the targets whose copies must survive a crash.
+func (c *core) durables() (sessions, groups int) {
 	for i := range c.targets {
-		if c.targets[i].durable() {
-			lasting++
+		switch t := &c.targets[i]; {
+		case !t.durable():
+		case t.grp != nil:
+			groups++
+		default:
+			sessions++
 		}
 	}
-	if entries, _ := c.store.Limit(); lasting > entries/2 {
-		c.targets = c.targets[:0]
-		c.b.stats.refused.Add(1)
-		return false, &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the topic has more lasting subscribers than one commit can hold"}
+	return sessions, groups
+}
+
+// fanShare is the part of a commit's bytes that one fan-out's audience may be,
+// counted as one recipient: its record takes less than a third of that.
+const fanShare = 40
+
+// tooMuch refuses a message that would break a bound.
+func (c *core) tooMuch(m *mqtt.Message, sessions int) error {
+	_, bytes := c.store.Limit()
+	switch {
+	case sessions > bytes/fanShare:
+		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the topic has more lasting subscribers than one commit can name"}
+	case sessions >= fanFrom && c.waiting > fanMost:
+		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "earlier messages are still on their way to many subscribers", Later: true}
+	case m.Retain && len(m.Payload) > 0 && c.topics.Len() >= c.cfg.Limits.Retained && !c.topics.Has(m.Topic):
+		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server keeps no more retained topics", Later: true}
 	}
-	if m.Retain && len(m.Payload) > 0 && c.topics.Len() >= c.cfg.Limits.Retained && !c.topics.Has(m.Topic) {
-		c.targets = c.targets[:0]
-		return false, &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server keeps no more retained topics", Later: true}
-	}
+	return nil
+}
+
+// enqueueTargets writes the queue entries of the n targets that are durable.
+func (c *core) enqueueTargets(m *mqtt.Message, n int) {
 	var body uint64
-	if lasting >= sharedFrom || lasting > 1 && len(m.Payload) > largeBody {
-		body = c.storeBody(m, lasting)
+	if n >= sharedFrom || n > 1 && len(m.Payload) > largeBody {
+		body = c.storeBody(m, n)
 	}
 	for i := range c.targets {
 		t := &c.targets[i]
@@ -149,11 +186,6 @@ func (c *core) route(m *mqtt.Message, from *session, cn *conn) (kept bool, err e
 			c.enqueue(&t.sess.queue, &t.item, body)
 		}
 	}
-	if m.Retain {
-		c.retain(m)
-	}
-	c.b.stats.routed(len(c.targets))
-	return lasting > 0 || m.Retain, nil
 }
 
 // durable reports whether the target's copy must survive a crash.

@@ -33,6 +33,7 @@ func (c *core) restore(now time.Time) error {
 		c.restoreRetained,
 		c.restoreTrees,
 		c.restoreHooks,
+		func() error { return c.restoreFans(byID) },
 		func() error { return c.restoreBodies(c.owners(byID)) },
 	}
 	for _, step := range steps {

@@ -76,7 +76,7 @@ type item struct {
 	body   uint64    // the shared body that its entry refers to, 0 for none
 	// bodySize is the item's size if its body was not read.
 	bodySize int
-	replay *replay   // set if it is a retained message of a replay
+	replay   *replay // set if it is a retained message of a replay
 }
 
 // size is what an item counts against bounds, in bytes.

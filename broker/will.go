@@ -82,7 +82,7 @@ func (c *core) sendWill(s *session) {
 	if w.expiry != 0 {
 		m.Expires = c.clock.now + int64(w.expiry)*1000
 	}
-	kept, err := c.route(&m, s, nil)
+	kept, err := c.route(&m, s)
 	if err != nil {
 		c.log.Warn("will refused", "client", s.key.client, "topic", m.Topic, "err", err)
 	}

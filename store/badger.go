@@ -85,8 +85,8 @@ func Open(dir string, o Options) (Store, Recovery, error) {
 		return nil, Recovery{}, fmt.Errorf("store: %w", err)
 	}
 	// Badger bounds a transaction by 15 % of the memtable, and by a count that
-	// follows from it; stay well below both.
-	d := &disk{db: db, mem: mem, bytes: int(mem / 10), entries: int(mem / 1024)}
+	// follows from it; stay below both.
+	d := &disk{db: db, mem: mem, bytes: int(mem * 14 / 100), entries: int(mem / 1024)}
 	rec, err := d.begin()
 	if err != nil {
 		return nil, rec, errors.Join(err, db.Close())

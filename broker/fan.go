@@ -1,0 +1,232 @@
+package broker
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+const (
+	tableFan   store.Table = 0x2d // fan-out number → body and audience
+	tableFanAt store.Table = 0x2e // fan-out number → how far it is
+)
+
+const (
+	// fanFrom is how many lasting recipients make a message a fan-out, and how
+	// many of them one step serves: no command holds the core for long.
+	fanFrom = 256
+	// fanMost is how many recipients may wait in all fan-outs together.
+	fanMost = 1 << 20
+)
+
+// fan is a publish to many lasting sessions: the message and the audience are
+// written once, with the publish; the references follow in steps of their own.
+// A step and its progress commit together, so that a restart goes on where the
+// last one ended, and nobody gets it twice. Owned by the core.
+type fan struct {
+	n    uint64
+	key  fanKey
+	body uint64
+	msg  *mqtt.Message
+	to   []fanTarget
+	next int
+}
+
+// fanKey is a publisher and a topic: what it publishes there later queues
+// behind, whatever its audience, since their order is promised.
+type fanKey struct {
+	from  sessionKey
+	topic string
+}
+
+type fanTarget struct {
+	sess   *session
+	subIDs []uint32
+	qos    byte
+	retain bool
+}
+
+// fanOut takes the lasting sessions out of c.targets and serves them in steps.
+func (c *core) fanOut(m *mqtt.Message, from *session, lasting int) {
+	c.nextID++
+	f := &fan{n: c.nextID, key: fanOf(m, from), msg: m, to: make([]fanTarget, 0, lasting)}
+	rest := c.targets[:0]
+	for _, t := range c.targets {
+		if t.grp != nil || !t.durable() {
+			rest = append(rest, t)
+			continue
+		}
+		f.to = append(f.to, fanTarget{t.sess, t.item.subIDs, t.item.qos, t.item.retain})
+	}
+	clear(c.targets[len(rest):])
+	c.targets = rest
+	f.body = c.storeBody(m, len(f.to))
+	c.cur.w.Put(tableFan, be8(f.n), f.record())
+	c.chain(f)
+}
+
+func fanOf(m *mqtt.Message, from *session) fanKey {
+	k := fanKey{topic: m.Topic}
+	if from != nil {
+		k.from = from.key
+	}
+	return k
+}
+
+// fanning reports whether m must queue behind an earlier message of its
+// publisher on its topic.
+func (c *core) fanning(m *mqtt.Message, from *session) bool {
+	return len(c.fans) > 0 && len(c.fans[fanOf(m, from)]) > 0
+}
+
+// chain puts a fan-out behind those of its publisher and topic.
+func (c *core) chain(f *fan) {
+	if c.fans == nil {
+		c.fans = make(map[fanKey][]*fan)
+	}
+	c.fans[f.key] = append(c.fans[f.key], f)
+	c.waiting += len(f.to) - f.next
+	if len(c.fans[f.key]) == 1 {
+		c.fanSoon(f)
+	}
+}
+
+func (c *core) fanSoon(f *fan) {
+	c.mail.post(command{kind: cmdCall, call: func() { c.fanStep(f) }})
+}
+
+// fanStep writes the references of the next recipients.
+func (c *core) fanStep(f *fan) {
+	end := min(f.next+fanFrom, len(f.to))
+	for _, t := range f.to[f.next:end] {
+		if t.sess.gone {
+			c.unref(f.body)
+			continue
+		}
+		it := item{msg: f.msg, subIDs: t.subIDs, qos: t.qos, retain: t.retain}
+		c.enqueue(&t.sess.queue, &it, f.body)
+		c.cur.effects = append(c.cur.effects, effect{sess: t.sess, it: it})
+	}
+	c.waiting -= end - f.next
+	f.next = end
+	c.keep(nil)
+	if f.next < len(f.to) {
+		c.cur.w.Put(tableFanAt, be8(f.n), be8(uint64(f.next)))
+		c.fanSoon(f)
+		return
+	}
+	c.cur.w.Delete(tableFan, be8(f.n))
+	c.cur.w.Delete(tableFanAt, be8(f.n))
+	c.unchain(f)
+}
+
+// unchain ends a fan-out and begins the next one behind it.
+func (c *core) unchain(f *fan) {
+	rest := c.fans[f.key][1:]
+	if len(rest) == 0 {
+		delete(c.fans, f.key)
+		return
+	}
+	c.fans[f.key] = rest
+	c.fanSoon(rest[0])
+}
+
+// record is kind, version, body, the publisher, then each recipient.
+func (f *fan) record() []byte {
+	rec := append([]byte{'F', 1}, be8(f.body)...)
+	rec = appendString(appendString(rec, f.key.from.user), f.key.from.client)
+	for _, t := range f.to {
+		flags := t.qos
+		if t.retain {
+			flags |= 4
+		}
+		n := min(len(t.subIDs), 255)
+		rec = append(binary.AppendUvarint(rec, t.sess.id), flags, byte(n))
+		for _, id := range t.subIDs[:n] {
+			rec = binary.AppendUvarint(rec, uint64(id))
+		}
+	}
+	return rec
+}
+
+var errFan = errors.New("broker: malformed fan-out record")
+
+// decodeFan is the inverse of record; sessions that have ended get a stand-in,
+// so that the places of the others hold.
+func decodeFan(n uint64, v []byte, byID map[uint64]*session) (*fan, error) {
+	if len(v) < 10 || v[0] != 'F' {
+		return nil, errFan
+	}
+	f := &fan{n: n, body: binary.BigEndian.Uint64(v[2:])}
+	var err error
+	v = v[10:]
+	for _, s := range []*string{&f.key.from.user, &f.key.from.client} {
+		if *s, v, err = cutString(v); err != nil {
+			return nil, errFan
+		}
+	}
+	for len(v) > 0 {
+		id, k := binary.Uvarint(v)
+		if k <= 0 || len(v) < k+2 {
+			return nil, errFan
+		}
+		t := fanTarget{sess: byID[id], qos: v[k] & 3, retain: v[k]&4 != 0}
+		if t.sess == nil {
+			t.sess = &session{gone: true}
+		}
+		subs := int(v[k+1])
+		v = v[k+2:]
+		for range subs {
+			id, k := binary.Uvarint(v)
+			if k <= 0 {
+				return nil, errFan
+			}
+			t.subIDs, v = append(t.subIDs, uint32(id)), v[k:]
+		}
+		f.to = append(f.to, t)
+	}
+	return f, nil
+}
+
+// restoreFans goes on with the fan-outs that had not ended.
+func (c *core) restoreFans(byID map[uint64]*session) error {
+	var fans []*fan
+	var bad error
+	err := c.store.Scan(tableFan, nil, nil, func(key, v []byte) store.Next {
+		f, err := decodeFan(binary.BigEndian.Uint64(key), append([]byte(nil), v...), byID)
+		if err != nil {
+			bad = err
+			return store.Stop
+		}
+		fans = append(fans, f)
+		return store.Next{}
+	})
+	if err != nil || bad != nil {
+		return errors.Join(err, bad)
+	}
+	for _, f := range fans {
+		if err := c.resumeFan(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *core) resumeFan(f *fan) error {
+	v, err := c.store.Get(tableFanAt, be8(f.n))
+	switch {
+	case err == nil && len(v) == 8:
+		f.next = min(int(binary.BigEndian.Uint64(v)), len(f.to))
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return err
+	}
+	if f.msg = c.readBody(f.body); f.msg == nil {
+		return errFan
+	}
+	f.key.topic = f.msg.Topic
+	c.bodies[f.body] += int32(len(f.to) - f.next)
+	c.chain(f)
+	return nil
+}
