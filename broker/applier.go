@@ -79,6 +79,9 @@ func (t *tx) Inbox(user string, expires int64, encode func(dst []byte, at hooks.
 	if entries, bytes := t.c.store.Limit(); t.c.cur.w.Len() > entries*3/4 || t.c.cur.w.Size() > bytes*3/4 {
 		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the event has more recipients than one commit can hold"}
 	}
+	if t.c.users[user] == nil && len(t.c.users) >= t.c.cfg.Limits.Inboxes {
+		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server has no room for another inbox"}
+	}
 	t.kept = true
 	t.c.toInbox(user, expires, encode)
 	return nil

@@ -63,6 +63,15 @@ type Limits struct {
 	// 0x97 beyond that.
 	PendingMessages int
 	PendingBytes    int
+	// InboxKeep is how long an event stays in a person's inbox, default 30
+	// days; InboxEvents and InboxBytes bound one inbox, default 100,000 events
+	// and 256 MB. The oldest go first, and a device that had not read them gets
+	// a gap event.
+	InboxKeep   time.Duration
+	InboxEvents int
+	InboxBytes  int64
+	// Inboxes bounds how many people have one, default 1,000,000.
+	Inboxes int
 	// Retained bounds the number of retained topics, default 10,000,000.
 	Retained int
 	// ServerKeepAlive, if not 0, is the keep alive in seconds that every
@@ -93,6 +102,10 @@ func (c Config) withDefaults() Config {
 	def(&l.PendingMessages, 1000)
 	def(&l.PendingBytes, 1<<20)
 	def(&l.Retained, 10_000_000)
+	def(&l.InboxKeep, 30*24*time.Hour)
+	def(&l.InboxEvents, 100_000)
+	def(&l.InboxBytes, 256<<20)
+	def(&l.Inboxes, 1_000_000)
 	def(&l.Subscriptions, 1000)
 	return c
 }

@@ -65,7 +65,7 @@ func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	s.queue.read, s.queue.liveAt, s.queue.open = 0, 0, nil
 	s.will = newWill(p.Will)
 	if s.inbox != nil {
-		c.rewind(s)
+		c.reopenInbox(s)
 	}
 	s.out = nil
 	s.window = uint16(min(int(p.ReceiveMaximum), c.cfg.Limits.Window))
@@ -157,6 +157,9 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 	defer func() { c.emit(cn, s.lasting, effect{do: func() { c.b.observe(gone) }}) }()
 	if !withWill {
 		s.will = nil
+	}
+	if s.inbox != nil {
+		c.seen(s)
 	}
 	c.returnClaims(s)
 	if s.will != nil {

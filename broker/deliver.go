@@ -122,6 +122,10 @@ func (c *core) pump(s *session) {
 // send gives an item an identifier and writes it. The identifier of a QoS 2
 // message to a lasting session is committed first, since it must survive.
 func (c *core) send(s *session, it *item) {
+	if s.inbox != nil && it.from == &s.inbox.queue && it.msg.Expires != 0 && it.msg.Expires <= c.clock.now {
+		it.msg = s.inbox.user.gap(uint64(it.at), uint64(it.at), "expired")
+		c.b.stats.expired.Add(1)
+	}
 	if it.msg.Expires != 0 && it.msg.Expires <= c.clock.now {
 		c.settled(it.flight())
 		c.b.stats.expired.Add(1)

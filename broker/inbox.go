@@ -28,12 +28,13 @@ type user struct {
 	first uint64 // the oldest event that may still be there
 	done  uint64 // the last event that is committed
 	// cursors are the devices: client id → the last event acknowledged.
-	cursors map[string]uint64
-	feeds   []*session // sessions that are subscribed now
+	cursors map[string]cursor
+	bytes   int64 // of the events that are kept, about
+	// swept means that a timer follows the oldest event, sweeping that the oldest
+	// ones are being read.
+	swept, sweeping bool
+	feeds           []*session // sessions that are subscribed now
 }
-
-// maxDevices is how many devices a user may have.
-const maxDevices = 16
 
 // inboxTopic is where a user's events arrive.
 func inboxTopic(name string) string { return "users/" + encodeName(name) + "/inbox" }
@@ -49,22 +50,23 @@ func (c *core) person(name string) *user {
 	return u
 }
 
-// record is kind, version, next and first number, epoch, name.
+// record is kind, version, next and first number, bytes, epoch, name.
 func (u *user) record() []byte {
 	rec := binary.BigEndian.AppendUint64([]byte{'U', 1}, u.next)
 	rec = binary.BigEndian.AppendUint64(rec, u.first)
+	rec = binary.BigEndian.AppendUint64(rec, uint64(u.bytes))
 	return appendString(appendString(rec, u.epoch), u.name)
 }
 
 func decodeUser(id uint64, v []byte) (*user, error) {
 	v = append([]byte(nil), v...)
-	if len(v) < 18 || v[0] != 'U' {
+	if len(v) < 26 || v[0] != 'U' {
 		return nil, errItem
 	}
 	u := &user{id: id, next: binary.BigEndian.Uint64(v[2:]), first: binary.BigEndian.Uint64(v[10:])}
-	u.done = u.next - 1
+	u.done, u.bytes = u.next-1, int64(binary.BigEndian.Uint64(v[18:]))
 	var err error
-	v = v[18:]
+	v = v[26:]
 	for _, f := range []*string{&u.epoch, &u.name} {
 		if *f, v, err = cutString(v); err != nil {
 			return nil, err
@@ -80,18 +82,27 @@ func (c *core) toInbox(name string, expires int64, encode func(dst []byte, at ho
 	seq := u.next
 	u.next++
 	value := binary.BigEndian.AppendUint64([]byte{'E', 1}, uint64(expires))
-	head := len(value)
+	value = binary.BigEndian.AppendUint64(value, uint64(c.clock.now))
 	value = encode(value, hooks.Place{Seq: seq, Epoch: u.epoch})
+	u.bytes += int64(len(value))
 	c.cur.w.Append(store.Log{Kind: logInbox, ID: u.id}, store.Pos(seq), value)
 	c.cur.w.Put(tableUser, be8(u.id), u.record())
-	m := &mqtt.Message{Topic: inboxTopic(name), Payload: value[head:], QoS: 1, Expires: expires}
+	m := &mqtt.Message{Topic: inboxTopic(name), Payload: value[eventHead:], QoS: 1, Expires: expires}
 	c.cur.effects = append(c.cur.effects, effect{do: func() {
 		u.done = max(u.done, seq)
 		for _, s := range u.feeds {
 			c.arrive(s, &item{msg: m, qos: s.inbox.qos, at: store.Pos(seq), from: &s.inbox.queue})
 		}
 	}})
+	c.keepInbox(u, c.clock.now)
+	if c.inboxOver(u) {
+		c.sweepInbox(u)
+	}
 }
+
+// eventHead is the stored form before an event's payload: kind, version, when it
+// expires, when it came.
+const eventHead = 18
 
 // feed is a session's reading of an inbox.
 type feed struct {
@@ -109,13 +120,12 @@ func (c *core) openInbox(s *session, qos byte) {
 		s.inbox.qos = qos
 		return
 	}
-	at, known := u.cursors[s.key.client]
-	if !known {
+	if _, known := u.cursors[s.key.client]; !known {
+		at := u.first - 1
 		if len(u.cursors) > 0 {
 			at = u.next - 1
-		} else {
-			at = u.first - 1
 		}
+		c.makeRoom(u)
 		c.setCursor(u, s.key.client, at)
 		c.cur.w.Put(tableUser, be8(u.id), u.record())
 	}
@@ -129,7 +139,7 @@ func (c *core) openInbox(s *session, qos byte) {
 // rewind lets the feed begin at the device's cursor.
 func (c *core) rewind(s *session) {
 	f := s.inbox
-	f.read = store.Pos(f.user.cursors[s.key.client])
+	f.read = store.Pos(f.user.cursors[s.key.client].at)
 	f.done, f.liveAt, f.queue.open, f.open = store.Pos(f.user.done), 0, nil, nil
 	f.live, f.reading, f.loaded, f.ended = false, false, true, false
 }
@@ -140,18 +150,15 @@ func (c *core) closeInbox(s *session) {
 		return
 	}
 	u := s.inbox.user
+	if k, ok := u.cursors[s.key.client]; ok && assigned(s.key.client) {
+		c.dropCursor(u, s.key.client)
+	} else if ok {
+		c.setCursor(u, s.key.client, k.at) // it was seen now
+	}
 	if i := slices.Index(u.feeds, s); i >= 0 {
 		u.feeds = slices.Delete(u.feeds, i, i+1)
 	}
 	s.inbox = nil
-}
-
-func (c *core) setCursor(u *user, client string, at uint64) {
-	if u.cursors == nil {
-		u.cursors = make(map[string]uint64, 1)
-	}
-	u.cursors[client] = at
-	c.cur.w.Put(tableCursor, append(be8(u.id), client...), binary.BigEndian.AppendUint64([]byte{'C', 1}, at))
 }
 
 // passed moves a device's cursor over the events that it has acknowledged
@@ -169,7 +176,7 @@ func (c *core) passed(s *session, seq uint64) {
 		at = f.open[0] - 1
 	}
 	u := f.user
-	if at <= u.cursors[s.key.client] {
+	if k, ok := u.cursors[s.key.client]; !ok || at <= k.at {
 		return
 	}
 	c.setCursor(u, s.key.client, at)
@@ -179,10 +186,11 @@ func (c *core) passed(s *session, seq uint64) {
 // trimInbox deletes events that all devices have passed.
 func (c *core) trimInbox(u *user) {
 	low := u.next - 1
-	for _, at := range u.cursors {
-		low = min(low, at)
+	for _, k := range u.cursors {
+		low = min(low, k.at)
 	}
 	for n := 0; u.first <= low && n < eraseStep; n++ {
+		u.bytes -= u.bytes / int64(u.next-u.first)
 		c.cur.w.Remove(store.Log{Kind: logInbox, ID: u.id}, store.Pos(u.first))
 		u.first++
 	}
@@ -229,11 +237,12 @@ func (c *core) pageInbox(s *session, f *feed, cn *conn, p page, done store.Pos) 
 		if it.at <= f.read {
 			continue
 		}
-		it.from, it.qos = &f.queue, f.qos
-		c.takenBy(s, &f.queue, it.at)
-		o := s.box()
-		o.pend = append(o.pend, it)
-		o.bytes += it.size()
+		c.gapBefore(s, f, it.at)
+		it.from = &f.queue
+		c.feedItem(s, f, it)
+	}
+	if p.end {
+		c.gapBefore(s, f, done+1)
 	}
 	f.read = max(f.read, p.last)
 	if f.ended = p.end; p.end {
@@ -243,13 +252,30 @@ func (c *core) pageInbox(s *session, f *feed, cn *conn, p page, done store.Pos) 
 	c.pump(s)
 }
 
+// gapBefore tells of events before at that are no more.
+func (c *core) gapBefore(s *session, f *feed, at store.Pos) {
+	if first := f.read + 1; first < at {
+		m := f.user.gap(uint64(first), uint64(at-1), "retention")
+		c.feedItem(s, f, item{msg: m, at: at - 1, from: &f.queue})
+	}
+}
+
+// feedItem takes an event, or the gap that ends at its place, into memory.
+func (c *core) feedItem(s *session, f *feed, it item) {
+	it.qos = f.qos
+	c.takenBy(s, &f.queue, it.at)
+	o := s.box()
+	o.pend = append(o.pend, it)
+	o.bytes += it.size()
+}
+
 // decodeEvent makes an item of a stored inbox event.
 func decodeEvent(topic string, at store.Pos, v []byte) (it item, ok bool) {
-	if len(v) < 10 || v[0] != 'E' {
+	if len(v) < eventHead || v[0] != 'E' {
 		return it, false
 	}
 	m := &mqtt.Message{Topic: topic, QoS: 1, Expires: int64(binary.BigEndian.Uint64(v[2:]))}
-	m.Payload = append([]byte(nil), v[10:]...)
+	m.Payload = append([]byte(nil), v[eventHead:]...)
 	return item{msg: m, at: at}, true
 }
 
@@ -264,17 +290,20 @@ func (c *core) restoreUsers() error {
 			return store.Stop
 		}
 		byID[u.id], c.users[u.name] = u, u
+		c.keepInbox(u, c.clock.now-c.cfg.Limits.InboxKeep.Milliseconds()+int64(u.id%3600)*1000)
 		return store.Next{}
 	})
 	if err != nil || bad != nil {
 		return cmpErr(err, bad)
 	}
 	return c.store.Scan(tableCursor, nil, nil, func(key, v []byte) store.Next {
-		if u := byID[binary.BigEndian.Uint64(key)]; u != nil && len(v) >= 10 {
-			if u.cursors == nil {
-				u.cursors = make(map[string]uint64, 1)
+		if u := byID[binary.BigEndian.Uint64(key)]; u != nil {
+			if k, ok := decodeCursor(v); ok {
+				if u.cursors == nil {
+					u.cursors = make(map[string]cursor, 1)
+				}
+				u.cursors[string(key[8:])] = k
 			}
-			u.cursors[string(key[8:])] = binary.BigEndian.Uint64(v[2:])
 		}
 		return store.Next{}
 	})

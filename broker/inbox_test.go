@@ -1,0 +1,141 @@
+package broker_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+)
+
+// teller is an Applier: what is published on tell/{user} becomes an event in the
+// user's inbox; a payload of "soon" expires after a moment.
+type teller struct{}
+
+func (teller) Name() string                      { return "teller" }
+func (teller) Filters() []string                 { return []string{"tell/+"} }
+func (teller) Restore(hooks.Reader, int64) error { return nil }
+func (teller) Tick(hooks.Tx) int64               { return 0 }
+func (teller) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
+	expires := int64(0)
+	if string(p.Message.Payload) == "soon" {
+		expires = tx.Now() + 1
+	}
+	return hooks.Consume, tx.Inbox(p.Message.Topic[len("tell/"):], expires, func(dst []byte, at hooks.Place) []byte {
+		return fmt.Appendf(dst, `{"seq":%d,"epoch":%q,"type":"msg","body":%q}`, at.Seq, at.Epoch, p.Message.Payload)
+	})
+}
+
+type event struct {
+	Seq, To     int
+	Epoch, Type string
+	Body, Why   string
+}
+
+func user(name string) func(*mqtt.Connect) {
+	return func(p *mqtt.Connect) { p.HasUsername, p.Username = true, name }
+}
+
+// event reads the next inbox event and acknowledges it.
+func (c *client) event() (e event) {
+	c.t.Helper()
+	p := c.message()
+	if err := json.Unmarshal(p.Payload, &e); err != nil {
+		c.t.Fatalf("%s: %v", p.Payload, err)
+	}
+	if p.QoS == 1 {
+		c.ack(mqtt.PUBACK, p.ID)
+	}
+	return e
+}
+
+func tell(t *testing.T, c *client, to, body string) {
+	t.Helper()
+	c.publish("tell/"+to, body, 1, 1)
+	if a := c.wantAck(mqtt.PUBACK, 1); a.Reason >= 0x80 {
+		t.Fatalf("refused: %v %s", a.Reason, a.ReasonString)
+	}
+}
+
+func TestAnInboxOverItsBoundTellsOfTheGap(t *testing.T) {
+	cfg := broker.Config{Data: t.TempDir(), Hooks: []any{teller{}}, Limits: broker.Limits{InboxEvents: 5}}
+	b, addr := start(t, cfg)
+	p := dial(t, addr, mqtt.V5)
+	p.connect("p")
+	d := dial(t, addr, mqtt.V311)
+	d.connect("phone", user("ann"), lasting)
+	d.subscribe("users/ann/inbox", 1)
+	tell(t, p, "ann", "first")
+	if e := d.event(); e.Seq != 1 || e.Body != "first" {
+		t.Fatalf("got %+v", e)
+	}
+	d.quiet() // the acknowledgement is in
+	d.nc.Close()
+	for i := range 12 {
+		tell(t, p, "ann", fmt.Sprint(i))
+	}
+	if err := b.Close(); err != nil { // the sweep is in, too
+		t.Fatal(err)
+	}
+	_, addr = start(t, cfg)
+	d = dial(t, addr, mqtt.V311)
+	d.connect("phone", user("ann"), lasting)
+	seq := 2
+	e := d.event()
+	if e.Type != "gap" || e.Seq != 2 || e.To < 2 || e.Why != "retention" {
+		t.Fatalf("got %+v, want a gap from 2", e)
+	}
+	for seq = e.To + 1; seq <= 13; seq++ {
+		if e := d.event(); e.Seq != seq || e.Type != "msg" || e.Body != fmt.Sprint(seq-2) {
+			t.Fatalf("got %+v, want %d", e, seq)
+		}
+	}
+	d.quiet()
+}
+
+func TestAnExpiredEventLeavesAGap(t *testing.T) {
+	_, addr := start(t, broker.Config{Hooks: []any{teller{}}})
+	p := dial(t, addr, mqtt.V5)
+	p.connect("p")
+	tell(t, p, "ann", "soon")
+	tell(t, p, "ann", "stays")
+	time.Sleep(20 * time.Millisecond) // core time is the machine's here
+	d := dial(t, addr, mqtt.V5)
+	d.connect("phone", user("ann"))
+	d.subscribe("users/ann/inbox", 1)
+	if e := d.event(); e.Type != "gap" || e.Seq != 1 || e.To != 1 || e.Why != "expired" {
+		t.Errorf("got %+v", e)
+	}
+	if e := d.event(); e.Seq != 2 || e.Body != "stays" {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func TestAUserHasAtMost16DevicesAndTheLongestIdleGoes(t *testing.T) {
+	_, addr := start(t, broker.Config{Hooks: []any{teller{}}})
+	p := dial(t, addr, mqtt.V5)
+	p.connect("p")
+	tell(t, p, "ann", "1")
+	for i := range 17 {
+		d := dial(t, addr, mqtt.V5)
+		d.connect(fmt.Sprint("dev", i), user("ann"), lasting)
+		d.subscribe("users/ann/inbox", 1)
+		if i == 0 {
+			d.event()
+		}
+		d.send(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{}, mqtt.V5))
+		d.next(time.Second) //nolint:errcheck // the connection closes
+	}
+	tell(t, p, "ann", "2")
+	d := dial(t, addr, mqtt.V5)
+	d.connect("dev16", user("ann"), lasting)
+	if e := d.event(); e.Seq != 2 {
+		t.Errorf("a device that is known got %+v", e)
+	}
+	d = dial(t, addr, mqtt.V5)
+	d.connect("dev0", user("ann"), lasting)
+	d.quiet() // it was the longest idle, and begins at the head
+}

@@ -1,0 +1,185 @@
+package broker
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// cursor is how far one device has come in its user's inbox.
+type cursor struct {
+	at   uint64 // the last event acknowledged
+	seen int64  // when it was last connected, core time (ms)
+}
+
+func (k cursor) record() []byte {
+	rec := binary.BigEndian.AppendUint64([]byte{'C', 1}, k.at)
+	return binary.BigEndian.AppendUint64(rec, uint64(k.seen))
+}
+
+func decodeCursor(v []byte) (k cursor, ok bool) {
+	if len(v) < 18 || v[0] != 'C' {
+		return k, false
+	}
+	return cursor{binary.BigEndian.Uint64(v[2:]), int64(binary.BigEndian.Uint64(v[10:]))}, true
+}
+
+// maxDevices is how many devices a user may have.
+const maxDevices = 16
+
+// idleDevice is how long the cursor of a device outlives its last connection.
+const idleDevice = 30 * 24 * time.Hour
+
+func (c *core) setCursor(u *user, client string, at uint64) {
+	if u.cursors == nil {
+		u.cursors = make(map[string]cursor, 1)
+	}
+	k := cursor{at, c.clock.now}
+	u.cursors[client] = k
+	c.cur.w.Put(tableCursor, append(be8(u.id), client...), k.record())
+}
+
+// seen notes that a session's device is there now.
+func (c *core) seen(s *session) {
+	u := s.inbox.user
+	if k, ok := u.cursors[s.key.client]; ok {
+		c.setCursor(u, s.key.client, k.at)
+	}
+}
+
+// reopenInbox goes on at the device's cursor, or as a new device if the one it
+// had was given up meanwhile.
+func (c *core) reopenInbox(s *session) {
+	if _, known := s.inbox.user.cursors[s.key.client]; known {
+		c.seen(s)
+		c.rewind(s)
+		return
+	}
+	qos := s.inbox.qos
+	c.closeInbox(s)
+	c.openInbox(s, qos)
+}
+
+func (c *core) dropCursor(u *user, client string) {
+	delete(u.cursors, client)
+	c.cur.w.Delete(tableCursor, append(be8(u.id), client...))
+}
+
+// makeRoom lets the longest idle device go if the user has as many as it may.
+func (c *core) makeRoom(u *user) {
+	for len(u.cursors) >= maxDevices {
+		idle, since := "", int64(math.MaxInt64)
+		for client, k := range u.cursors {
+			if !u.reads(client) && (k.seen < since || k.seen == since && client < idle) {
+				idle, since = client, k.seen
+			}
+		}
+		if since == math.MaxInt64 {
+			return // all of them are connected
+		}
+		c.dropCursor(u, idle)
+	}
+}
+
+// reads reports whether a device is subscribed to the inbox now.
+func (u *user) reads(client string) bool {
+	for _, s := range u.feeds {
+		if s.key.client == client && s.conn != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// assigned reports whether we gave a client its id: its cursor then lasts no
+// longer than its session.
+func assigned(client string) bool { return strings.HasPrefix(client, "gc-") }
+
+// keepInbox sees to it that one timer follows a user's oldest event.
+func (c *core) keepInbox(u *user, oldest int64) {
+	if u.swept || u.first >= u.next {
+		return
+	}
+	u.swept = true
+	at := max(oldest+c.cfg.Limits.InboxKeep.Milliseconds(), c.clock.now+1000)
+	c.timers.add(at, func() {
+		u.swept = false
+		c.sweepInbox(u)
+	})
+}
+
+// sweepInbox removes a user's events that are older than is kept, or beyond
+// the bounds of an inbox, and the cursors of devices that are gone for good.
+func (c *core) sweepInbox(u *user) {
+	if u.sweeping {
+		return
+	}
+	u.sweeping = true
+	for client, k := range u.cursors {
+		if c.clock.now-k.seen > idleDevice.Milliseconds() && !u.reads(client) {
+			c.dropCursor(u, client)
+		}
+	}
+	log := store.Log{Kind: logInbox, ID: u.id}
+	c.b.work(func() {
+		var head []oldEvent
+		err := c.store.Read(log, 0, eraseStep, 1<<20, func(at store.Pos, v []byte) bool {
+			if len(v) >= eventHead {
+				head = append(head, oldEvent{uint64(at), int64(binary.BigEndian.Uint64(v[10:])), len(v)})
+			}
+			return true
+		})
+		if err != nil {
+			c.log.Error("inbox could not be read", "err", err)
+		}
+		c.mail.post(command{kind: cmdCall, call: func() { c.swept(u, head) }})
+	})
+}
+
+// oldEvent is an event at the head of an inbox.
+type oldEvent struct {
+	seq  uint64
+	ts   int64
+	size int
+}
+
+func (c *core) swept(u *user, head []oldEvent) {
+	u.sweeping = false
+	cut := c.clock.now - c.cfg.Limits.InboxKeep.Milliseconds()
+	removed := 0
+	for _, e := range head {
+		if e.ts > cut && !c.inboxOver(u) {
+			c.keepInbox(u, e.ts)
+			break
+		}
+		c.cur.w.Remove(store.Log{Kind: logInbox, ID: u.id}, store.Pos(e.seq))
+		u.first, u.bytes = max(u.first, e.seq+1), max(u.bytes-int64(e.size), 0)
+		removed++
+	}
+	if removed == 0 {
+		return
+	}
+	c.b.stats.inboxCut.Add(uint64(removed))
+	c.cur.w.Put(tableUser, be8(u.id), u.record())
+	if removed == len(head) {
+		c.then(func() { c.sweepInbox(u) })
+	}
+}
+
+// inboxOver reports whether a user's inbox is beyond its bounds.
+func (c *core) inboxOver(u *user) bool {
+	l := c.cfg.Limits
+	return u.next-u.first > uint64(l.InboxEvents) || u.bytes > l.InboxBytes
+}
+
+// gap is the event that stands for those from seq to to, which are no more
+// . A hole that no gap explains would be loss.
+func (u *user) gap(seq, to uint64, why string) *mqtt.Message {
+	return &mqtt.Message{Topic: inboxTopic(u.name), QoS: 1, Payload: fmt.Appendf(nil,
+		`{"v":1,"seq":%d,"epoch":%q,"type":"gap","to":%d,"why":%q}`, seq, u.epoch, to, why)}
+}
