@@ -31,6 +31,10 @@ func (c *core) ack(s *session, a mqtt.Ack) bool {
 // sync: the delete rides on the next batch.
 func (c *core) settled(f flight) {
 	q := f.from
+	if f.it != nil && f.it.replay != nil {
+		f.it.replay.acked(f.it.msg.Topic)
+		return
+	}
 	if q == nil || f.at == 0 {
 		return
 	}

@@ -175,7 +175,7 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 	}
 	c.cur.w.Put(tableSession, be8(s.id), s.record())
 	c.cur.w.Put(tableWindow, be8(s.id), s.encodeWindow())
-	c.saveReplays(s)
+	c.pauseReplays(s)
 	s.out, s.queue.open = nil, nil
 	s.queue.live, s.queue.loaded = false, false
 	c.keep(nil)

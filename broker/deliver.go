@@ -138,7 +138,7 @@ func (c *core) send(s *session, it *item) {
 	}
 	f := it.flight()
 	f.it = nil
-	if it.from != nil && it.from != &s.queue && it.from.reader == nil { // a claim: it may go back
+	if it.replay != nil || it.from != nil && it.from != &s.queue && it.from.reader == nil { // a claim: it may go back
 		kept := *it
 		f.it = &kept
 	}

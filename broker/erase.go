@@ -20,6 +20,7 @@ func (c *core) erase(s *session) {
 		})
 	}
 	c.eraseTable(tableOut2, s.id)
+	c.eraseTable(tableReplay, s.id)
 	c.eraseLog(s.queue.log)
 }
 
@@ -87,6 +88,3 @@ func (c *core) unref(body uint64) {
 		c.cur.w.Delete(tableBody, be8(body))
 	}
 }
-
-// saveReplays keeps what a lasting session's replays had not finished.
-func (c *core) saveReplays(s *session) { s.replays = nil }

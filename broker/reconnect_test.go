@@ -44,3 +44,71 @@ func TestWhatALastingSessionPublishesToItselfOutlivesItsConnection(t *testing.T)
 		})
 	}
 }
+
+// A replay of retained messages that a lasting session did not get to the end
+// of goes on where it stood: over a reconnect, and over a restart.
+func TestAnUnfinishedReplayGoesOn(t *testing.T) {
+	for _, qos := range []byte{1, 2} {
+		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
+			cfg := broker.Config{Data: t.TempDir(), Limits: broker.Limits{Window: 8}}
+			b, addr := start(t, cfg)
+			const n = 500
+			for i := range n {
+				pub(t, b, &mqtt.Message{Topic: fmt.Sprintf("r/%04d", i), Payload: []byte("x"), QoS: qos, Retain: true})
+			}
+			c := dial(t, addr, mqtt.V5)
+			c.connect("s", lasting)
+			c.subscribe("r/#", qos)
+			seen := make(map[string]int)
+			take := func(most int) { // whole exchanges, answered at once
+				for done := 0; done < most && len(seen) < n; {
+					first, body := c.read()
+					switch ty := mqtt.Type(first >> 4); ty {
+					case mqtt.PUBLISH:
+						var p mqtt.Publish
+						if err := p.Decode(first, body, mqtt.V5); err != nil {
+							t.Fatal(err)
+						}
+						if seen[string(p.Topic)]++; qos == 1 {
+							c.ack(mqtt.PUBACK, p.ID)
+							done++
+							continue
+						}
+						c.ack(mqtt.PUBREC, p.ID)
+					case mqtt.PUBREL:
+						var a mqtt.Ack
+						if err := a.Decode(first, body, mqtt.V5); err != nil {
+							t.Fatal(err)
+						}
+						c.ack(mqtt.PUBCOMP, a.ID)
+						done++
+					default:
+						t.Fatalf("got %v", ty)
+					}
+				}
+			}
+			take(100)
+			c.nc.Close()
+			c = dial(t, addr, mqtt.V5)
+			c.connect("s", lasting)
+			take(100)
+			c.nc.Close()
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			_, addr = start(t, cfg)
+			c = dial(t, addr, mqtt.V5)
+			c.connect("s", lasting)
+			take(2 * n)
+			again := 0
+			for _, k := range seen {
+				if k > 1 {
+					again++
+				}
+			}
+			if again > 3*8 { // a window for each end of a connection
+				t.Errorf("%d of %d came twice: the replay began anew", again, n)
+			}
+		})
+	}
+}

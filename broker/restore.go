@@ -30,6 +30,7 @@ func (c *core) restore(now time.Time) error {
 		func() error { return c.restoreSessions(byID) },
 		func() error { return c.restoreSubs(byID) },
 		func() error { return c.restoreIn2(byID) },
+		func() error { return c.restoreReplays(byID) },
 		c.restoreRetained,
 		c.restoreTrees,
 		c.restoreHooks,

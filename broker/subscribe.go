@@ -66,7 +66,7 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 	if f.RetainHandling == 2 || f.RetainHandling == 1 && had {
 		return mqtt.Reason(f.QoS), nil
 	}
-	return mqtt.Reason(f.QoS), c.newReplay(f.Filter, o)
+	return mqtt.Reason(f.QoS), c.newReplay(s, f.Filter, o)
 }
 
 // isInbox reports whether a filter opens the session's own inbox.
@@ -109,6 +109,7 @@ func (c *core) dropFilter(s *session, filter string) {
 		c.leave(s, filter)
 	} else {
 		c.index.Delete(filter, s)
+		c.dropReplay(s, filter)
 		if c.isInbox(s, filter) {
 			c.closeInbox(s)
 		}

@@ -56,6 +56,8 @@ type Replay struct {
 	AsOf uint64
 	// After is the last topic that was looked at.
 	After string
+	// Again means that After itself is to be looked at once more.
+	Again bool
 	// Done is true at the end.
 	Done bool
 }
@@ -70,8 +72,11 @@ func (r *Replay) Next(s Scanner, now int64, maxMessages, maxBytes int, fn func(*
 	prefix := literal(r.Filter)
 	var from []byte
 	if r.After != "" {
-		from = append([]byte(r.After), 0)
+		if from = []byte(r.After); !r.Again {
+			from = append(from, 0)
+		}
 	}
+	r.Again = false
 	budget, ended := seekBudget, true
 	var bad error
 	err := s.ScanRetained([]byte(prefix), from, func(topic, record []byte) ([]byte, bool) {
