@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"testing"
 	"time"
@@ -32,6 +33,9 @@ func dial(t testing.TB, addr net.Addr, v mqtt.Version) *client {
 
 func start(t testing.TB, cfg broker.Config) (*broker.Broker, net.Addr) {
 	t.Helper()
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
 	b, err := broker.New(cfg)
 	if err != nil {
 		t.Fatal(err)

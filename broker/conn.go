@@ -23,6 +23,7 @@ type conn struct {
 	// that works on its buffer.
 	version   mqtt.Version
 	connected bool // CONNECT was taken
+	lasts     bool // it asked for a session that outlives it
 	partial   []byte
 	aliases   mqtt.Aliases
 	out       []command // of the buffer that is being read

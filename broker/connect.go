@@ -27,7 +27,9 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 	key := sessionKey{r.identity.User, r.identity.Client}
 	s := c.sessions[key]
 	if s != nil && s.conn != nil {
-		c.takeOver(s)
+		if c.takeOver(s); s.gone {
+			s = nil // it ended with the old connection [MQTT-3.1.4-3 note]
+		}
 	}
 	if s != nil && (r.packet.CleanStart || !s.lasting) {
 		c.end(s)
@@ -136,10 +138,6 @@ func (c *core) drop(cn *conn, r mqtt.Reason, text string) {
 func (c *core) disconnect(s *session, d *mqtt.Disconnect) {
 	cn := s.conn
 	if d.SessionExpiry != nil {
-		if s.expiry == 0 && *d.SessionExpiry != 0 {
-			c.drop(cn, mqtt.ProtocolError, "a session that ends with its connection can't be given an expiry at DISCONNECT") // [MQTT-3.14.2-2]
-			return
-		}
 		s.expiry = c.capExpiry(*d.SessionExpiry)
 	}
 	c.lost(s, d.Reason == mqtt.DisconnectWithWill, d.Reason)

@@ -55,6 +55,9 @@ func (c *conn) disconnectPacket(first byte, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if p.SessionExpiry != nil && *p.SessionExpiry != 0 && !c.lasts {
+		return &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.14.2-2", Text: "a session that ends with its connection can't be given an expiry at DISCONNECT"}
+	}
 	c.out = append(c.out, command{kind: cmdDisconnect, conn: c, any: p})
 	c.submit()
 	return errEnd
@@ -188,6 +191,7 @@ func (c *conn) connectPacket(first byte, body []byte) error {
 	}
 	c.connected = true
 	c.isConnected.Store(true)
+	c.lasts = p.SessionExpiry != 0
 	c.aliases = mqtt.NewAliases(uint16(c.b.cfg.Limits.TopicAliases))
 	c.out = append(c.out, command{kind: cmdConnect, conn: c, any: r})
 	return nil

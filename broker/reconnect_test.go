@@ -112,3 +112,27 @@ func TestAnUnfinishedReplayGoesOn(t *testing.T) {
 		})
 	}
 }
+
+// A session that ends with its connection ends with a take-over, too; what takes
+// it over is a new one.
+func TestATakeOverOfASessionThatDoesNotLastBeginsANewOne(t *testing.T) {
+	_, addr := start(t, broker.Config{})
+	old := dial(t, addr, mqtt.V5)
+	old.connect("c", lasting)
+	old.nc.Close()
+	old = dial(t, addr, mqtt.V5) // the session that lasted gets an expiry of 0
+	if a := old.connect("c", func(p *mqtt.Connect) { p.CleanStart = false }); !a.SessionPresent {
+		t.Fatal("the session is not present")
+	}
+	c := dial(t, addr, mqtt.V5)
+	if a := c.connect("c", lasting); a.SessionPresent {
+		t.Error("the session outlived its expiry of 0")
+	}
+	if d := old.closed(); d.Reason != mqtt.SessionTakenOver {
+		t.Errorf("the old connection got %v", d.Reason)
+	}
+	c.subscribe("x", 1)
+	c.publish("x", "y", 1, 1)
+	c.want("x", "y")
+	c.wantAck(mqtt.PUBACK, 1)
+}

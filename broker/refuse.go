@@ -92,7 +92,7 @@ func (c *core) replyError(cn *conn, kept bool, r refused, reason mqtt.Reason, te
 		Topic  string `json:"topic"`
 		ID     uint16 `json:"id,omitempty"`
 		TS     int64  `json:"ts"`
-	}{1, "err", byte(reason), reason.String(), text, r.topic, r.id, c.clock.now})
+	}{1, "err", byte(reason), reason.Name(), text, r.topic, r.id, c.clock.now})
 	if err != nil {
 		return // strings and numbers only: it can't be
 	}

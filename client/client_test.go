@@ -171,7 +171,7 @@ func TestTheWillIsSentAfterDropOnly(t *testing.T) {
 		watch := dial(t, client.Config{Address: url, Clean: true, Client: "watch", Receive: in.receive})
 		must(t, watch.Subscribe(t.Context(), "will/+"))
 		for _, drop := range []bool{false, true} {
-			c := dial(t, client.Config{Address: url, Version: v, Clean: true, Client: "w",
+			c := dial(t, client.Config{Address: url, Version: v, Clean: true, Client: "w-" + strconv.FormatBool(drop),
 				Will: &mqtt.Will{Topic: "will/" + strconv.FormatBool(drop), Payload: []byte("gone"), QoS: 1}})
 			if drop {
 				c.Drop()

@@ -244,8 +244,13 @@ func (t *three) unsubscribe(ctx context.Context, filters []string) error {
 	return err
 }
 
+// leave lets the server close first, for up to a second: closing with something
+// unread would reset the connection, and DISCONNECT might be lost with it.
 func (t *three) leave(mqtt.Reason) error {
 	err := t.write(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{}, t.v))
+	if err == nil && t.nc.SetReadDeadline(time.Now().Add(time.Second)) == nil {
+		t.wg.Wait()
+	}
 	t.drop()
 	return err
 }

@@ -154,6 +154,22 @@ func userProps(u []packets.UserProperty) (props []UserProp) {
 	return props
 }
 
+// wireProps reads user properties as they are on the wire.
+func wireProps(b []byte) (props []packets.UserProperty) {
+	for len(b) > 0 {
+		key, rest, ok := cutString(b[1:])
+		if !ok {
+			break
+		}
+		var val []byte
+		if val, b, ok = cutString(rest); !ok {
+			break
+		}
+		props = append(props, packets.UserProperty{Key: string(key), Val: string(val)})
+	}
+	return props
+}
+
 func mochiProps(u []UserProp) (props []packets.UserProperty) {
 	for _, p := range u {
 		props = append(props, packets.UserProperty{Key: p.Key, Val: p.Value})
@@ -175,13 +191,16 @@ func AppendConnect(dst []byte, c *Connect) []byte {
 	if c.Version == V5 {
 		q.SessionExpiryInterval, q.SessionExpiryIntervalFlag = c.SessionExpiry, c.SessionExpiry != 0
 		q.ReceiveMaximum, q.MaximumPacketSize, q.TopicAliasMaximum = c.ReceiveMaximum, c.MaximumPacketSize, c.TopicAliasMaximum
+		if c.RequestResponseInfo {
+			q.RequestResponseInfo = 1
+		}
 		q.AuthenticationMethod, q.AuthenticationData, q.User = c.AuthMethod, c.AuthData, mochiProps(c.UserProps)
 	}
 	if w := c.Will; w != nil {
 		k.WillFlag, k.WillTopic, k.WillPayload, k.WillQos, k.WillRetain = true, w.Topic, w.Payload, w.QoS, w.Retain
 		k.WillProperties = packets.Properties{WillDelayInterval: w.Delay, MessageExpiryInterval: w.Expiry,
 			PayloadFormat: w.Format, PayloadFormatFlag: w.HasFormat, ContentType: w.ContentType,
-			ResponseTopic: w.ResponseTopic, CorrelationData: w.Correlation}
+			ResponseTopic: w.ResponseTopic, CorrelationData: w.Correlation, User: wireProps(w.User)}
 	}
 	return appendControl(dst, p, (*packets.Packet).ConnectEncode)
 }

@@ -41,8 +41,31 @@ const (
 	PayloadFormatInvalid        Reason = 0x99
 )
 
-// String returns the code as the specification writes it.
-func (r Reason) String() string { return fmt.Sprintf("0x%02X", byte(r)) }
+var reasonNames = map[Reason]string{
+	Success: "Success", GrantedQoS1: "Granted QoS 1", GrantedQoS2: "Granted QoS 2", DisconnectWithWill: "Disconnect with Will Message",
+	NoMatchingSubscribers: "No matching subscribers", NoSubscriptionExisted: "No subscription existed",
+	UnspecifiedError: "Unspecified error", MalformedPacket: "Malformed Packet", ProtocolError: "Protocol Error",
+	ImplementationSpecificError: "Implementation specific error", UnsupportedProtocolVersion: "Unsupported Protocol Version",
+	ClientIdentifierNotValid: "Client Identifier not valid", BadUserNameOrPassword: "Bad User Name or Password",
+	NotAuthorized: "Not authorized", ServerUnavailable: "Server unavailable", ServerBusy: "Server busy", Banned: "Banned",
+	ServerShuttingDown: "Server shutting down", BadAuthenticationMethod: "Bad authentication method",
+	KeepAliveTimeout: "Keep Alive timeout", SessionTakenOver: "Session taken over", TopicFilterInvalid: "Topic Filter invalid",
+	TopicNameInvalid: "Topic Name invalid", PacketIdentifierInUse: "Packet Identifier in use",
+	PacketIdentifierNotFound: "Packet Identifier not found", ReceiveMaximumExceeded: "Receive Maximum exceeded",
+	TopicAliasInvalid: "Topic Alias invalid", PacketTooLarge: "Packet too large", MessageRateTooHigh: "Message rate too high",
+	QuotaExceeded: "Quota exceeded", AdministrativeAction: "Administrative action", PayloadFormatInvalid: "Payload format invalid",
+}
+
+// String returns the name that the specification gives the code, and the code.
+func (r Reason) String() string { return fmt.Sprintf("%s (0x%02X)", r.Name(), byte(r)) }
+
+// Name returns the name that the specification gives the code, or the code.
+func (r Reason) Name() string {
+	if name, ok := reasonNames[r]; ok {
+		return name
+	}
+	return fmt.Sprintf("0x%02X", byte(r))
+}
 
 // Error is a packet that breaks the protocol. Every decoding error is one.
 type Error struct {

@@ -1,0 +1,266 @@
+// Package strictyaml reads the YAML files that operators write: what does not
+// belong there is an error with file, line and column, and says what would be
+// right.
+//
+//	d, err := strictyaml.Parse("users.yaml", text)
+//	err = d.Decode(&into)                                      // unknown keys, wrong kinds
+//	err = d.Fault([]any{"users", "ann", "token"}, "is too short") // what only the caller knows
+package strictyaml
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
+)
+
+// maxText bounds a file, in bytes.
+const maxText = 32 << 20
+
+// Fault is an error in a file. Line and Column count from 1; they are 0 when the
+// whole file is meant.
+type Fault struct {
+	File         string
+	Line, Column int
+	Text         string
+}
+
+// Error returns file:line:column: text, the form that editors jump to.
+func (f *Fault) Error() string {
+	if f.Line == 0 {
+		return f.File + ": " + f.Text
+	}
+	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text)
+}
+
+// Document is a parsed file. It is immutable and safe for concurrent use.
+type Document struct {
+	name string
+	root ast.Node
+}
+
+// Parse reads the one document of a file; name is for errors, which are *Fault.
+// An empty file is a document without keys.
+func Parse(name string, text []byte) (d *Document, err error) {
+	defer func() {
+		if r := recover(); r != nil { // the YAML parser is not ours; what it can't read is the file's fault
+			err = &Fault{File: name, Text: "not readable as YAML"}
+		}
+	}()
+	if len(text) > maxText {
+		return nil, &Fault{File: name, Text: fmt.Sprintf("larger than %d MB", maxText>>20)}
+	}
+	if line := tooDeep(text); line > 0 {
+		return nil, &Fault{name, line, 1, "nested too deep"}
+	}
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, fault(name, err)
+	}
+	d = &Document{name: name}
+	for _, doc := range file.Docs {
+		switch {
+		case doc == nil || doc.Body == nil || doc.Body.Type() == ast.CommentType:
+		case d.root != nil:
+			return nil, d.at(doc.Body, "a file holds one document; remove the --- before this line")
+		default:
+			d.root = doc.Body
+		}
+	}
+	return d, nil
+}
+
+// tooDeep returns the line on which text nests deeper than any such file does,
+// or 0: the YAML parser recurses without a bound, and a full stack can't be
+// recovered from.
+func tooDeep(text []byte) int {
+	const brackets, indicators, columns = 100, 20, 400
+	depth, line := 0, 0
+	for row := range bytes.Lines(text) {
+		line++
+		head := len(row) - len(bytes.TrimLeft(row, " \t-?&!*:|>"))
+		blanks := bytes.Count(row[:head], []byte(" ")) + bytes.Count(row[:head], []byte("\t"))
+		depth += bytes.Count(row, []byte("[")) + bytes.Count(row, []byte("{"))
+		if head > columns || head-blanks > indicators || depth > brackets {
+			return line
+		}
+		depth = max(0, depth-bytes.Count(row, []byte("]"))-bytes.Count(row, []byte("}")))
+	}
+	return 0
+}
+
+// fault makes a *Fault of what the YAML package says.
+func fault(name string, err error) *Fault {
+	f := &Fault{File: name, Text: err.Error()}
+	var at yaml.Error
+	if errors.As(err, &at) {
+		f.Text = at.GetMessage()
+		f.Line, f.Column = place(at.GetToken())
+	}
+	f.Text, _, _ = strings.Cut(f.Text, "\n")
+	return f
+}
+
+func place(t *token.Token) (line, column int) {
+	if t == nil || t.Position == nil {
+		return 0, 0
+	}
+	return t.Position.Line, t.Position.Column
+}
+
+func (d *Document) at(n ast.Node, format string, args ...any) *Fault {
+	f := &Fault{File: d.name, Text: fmt.Sprintf(format, args...)}
+	f.Line, f.Column = place(first(n))
+	return f
+}
+
+// first is the token where a node begins: for a mapping its first key, not the
+// colon behind it.
+func first(n ast.Node) *token.Token {
+	switch n := n.(type) {
+	case nil:
+		return nil
+	case *ast.MappingNode:
+		if !n.IsFlowStyle && len(n.Values) > 0 {
+			return first(n.Values[0])
+		}
+	case *ast.MappingValueNode:
+		return n.Key.GetToken()
+	}
+	return n.GetToken()
+}
+
+// Fault is an error at a place of the document: path are the keys (string) and
+// the indices (int) that lead there. It points to the key of the last one that
+// exists; for a value, append "" to its path.
+func (d *Document) Fault(path []any, format string, args ...any) *Fault {
+	n := d.root
+	at := n
+	for _, step := range path {
+		key, value := child(n, step)
+		if step == "" && key == nil {
+			key = n
+		}
+		if key == nil {
+			break
+		}
+		at, n = key, value
+	}
+	return d.at(at, format, args...)
+}
+
+// child is a value in a mapping or sequence, and where it begins; nil if there is
+// none.
+func child(n ast.Node, step any) (at, value ast.Node) {
+	if i, ok := step.(int); ok {
+		if seq, ok := n.(*ast.SequenceNode); ok && i < len(seq.Values) {
+			return seq.Values[i], seq.Values[i]
+		}
+		return nil, nil
+	}
+	for _, v := range pairs(n) {
+		if keyOf(v) == step {
+			return v.Key, v.Value
+		}
+	}
+	return nil, nil
+}
+
+// pairs are the keys and values of a mapping.
+func pairs(n ast.Node) []*ast.MappingValueNode {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		return n.Values
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{n}
+	}
+	return nil
+}
+
+func keyOf(v *ast.MappingValueNode) string {
+	if s, ok := v.Key.(*ast.StringNode); ok {
+		return s.Value
+	}
+	return v.Key.GetToken().Value
+}
+
+// Decode reads the document into a pointer to a struct, whose fields bear yaml
+// tags. A key without a field, and a value of the wrong kind, is a *Fault.
+func (d *Document) Decode(into any) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &Fault{File: d.name, Text: "not readable as YAML"}
+		}
+	}()
+	if d.root == nil {
+		return nil
+	}
+	if err := d.known(d.root, reflect.TypeOf(into), "this file"); err != nil {
+		return err
+	}
+	if err := yaml.NodeToValue(d.root, into); err != nil {
+		return fault(d.name, err)
+	}
+	return nil
+}
+
+// known looks for keys that have no field.
+func (d *Document) known(n ast.Node, t reflect.Type, where string) error {
+	switch t.Kind() {
+	case reflect.Pointer:
+		return d.known(n, t.Elem(), where)
+	case reflect.Struct:
+		return d.knownFields(n, t, where)
+	case reflect.Map:
+		if _, flat := n.(*ast.NullNode); len(pairs(n)) == 0 && !flat && n.Type() != ast.MappingType {
+			return d.at(n, "%s is %s; key: value is wanted here", where, n.Type())
+		}
+		for _, v := range pairs(n) {
+			if err := d.known(v.Value, t.Elem(), keyOf(v)); err != nil {
+				return err
+			}
+		}
+	case reflect.Slice:
+		if seq, ok := n.(*ast.SequenceNode); ok {
+			for _, v := range seq.Values {
+				if err := d.known(v, t.Elem(), where); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (d *Document) knownFields(n ast.Node, t reflect.Type, where string) error {
+	fields := make(map[string]reflect.Type)
+	var names []string
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
+		fields[name] = t.Field(i).Type
+		names = append(names, name)
+	}
+	if n.Type() != ast.MappingType && n.Type() != ast.MappingValueType && n.Type() != ast.NullType {
+		return d.at(n, "%s is a %s; wanted are the keys %s", where, strings.ToLower(n.Type().String()), OneOf(names))
+	}
+	for _, v := range pairs(n) {
+		ft, ok := fields[keyOf(v)]
+		if !ok {
+			hint := DidYouMean(keyOf(v), names)
+			if hint == "" {
+				hint = "; known are " + OneOf(names)
+			}
+			return d.at(v.Key, "unknown key %q in %s%s", keyOf(v), where, hint)
+		}
+		if err := d.known(v.Value, ft, keyOf(v)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
