@@ -135,18 +135,29 @@ func (f *File) checkUser(name string, u *User) *wrong {
 	if w := f.checkSecret(name, u); w != nil {
 		return w
 	}
-	for key, list := range map[string][]string{"groups": u.Groups, "tags": u.Tags, "contacts": u.Contacts} {
-		for i, n := range list {
-			if err := hooks.ValidName(n); err != nil {
-				return &wrong{[]any{key, i}, fmt.Sprintf("%q: %v", n, err)}
-			}
-		}
+	if w := checkNames("groups", u.Groups); w != nil {
+		return w
 	}
-	for key, v := range u.Attrs {
-		switch v.(type) {
+	if w := checkNames("tags", u.Tags); w != nil {
+		return w
+	}
+	if w := checkNames("contacts", u.Contacts); w != nil {
+		return w
+	}
+	for _, key := range slices.Sorted(maps.Keys(u.Attrs)) {
+		switch u.Attrs[key].(type) {
 		case string, bool, int64, uint64, int, float64:
 		default:
 			return &wrong{[]any{"attrs", key}, "an attribute is a text, a number, true or false"}
+		}
+	}
+	return nil
+}
+
+func checkNames(key string, names []string) *wrong {
+	for i, n := range names {
+		if err := hooks.ValidName(n); err != nil {
+			return &wrong{[]any{key, i}, fmt.Sprintf("%q: %v", n, err)}
 		}
 	}
 	return nil
