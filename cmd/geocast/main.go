@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/alecthomas/kong"
 )
@@ -17,8 +18,37 @@ type cli struct {
 	Serve   serveCmd         `cmd:"" help:"Run the broker."`
 	Demo    demoCmd          `cmd:"" help:"Run the broker with example rules and real bus tracks, sent by MQTT clients over TCP."`
 	Rules   rulesCmd         `cmd:"" help:"Check rules, or try them on tracks."`
-	Users   usersCmd         `cmd:"" help:"Make what the users file holds."`
+	Users   usersCmd         `cmd:"" help:"Add users, change and list them."`
+	Pub     pubCmd           `cmd:"" help:"Publish, with the flags of mosquitto_pub."`
+	Sub     subCmd           `cmd:"" help:"Subscribe and print, with the flags of mosquitto_sub."`
+	Help    helpFlag         `help:"Show help."`
 	Version kong.VersionFlag `help:"Print the version."`
+}
+
+// helpFlag is --help without kong's short form: -h is the host of pub and sub.
+type helpFlag bool
+
+// BeforeReset prints the help of the command that was given, and exits.
+func (helpFlag) BeforeReset(ctx *kong.Context) error {
+	if err := ctx.PrintUsage(false); err != nil {
+		return err
+	}
+	ctx.Exit(0)
+	return nil
+}
+
+// helpArgs lets -h be --help, for all but pub and sub.
+func helpArgs(args []string) []string {
+	if len(args) > 0 && (args[0] == "pub" || args[0] == "sub") {
+		return args
+	}
+	args = slices.Clone(args)
+	for i, a := range args {
+		if a == "-h" {
+			args[i] = "--help"
+		}
+	}
+	return args
 }
 
 // usageError is an error in what the user wrote: exit code 2.
@@ -34,17 +64,19 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	var c cli
 	p, err := kong.New(&c, kong.Name("geocast"), kong.Vars{"version": version},
-		kong.Description("An MQTT broker that delivers by who you are and where you are."), kong.UsageOnError())
+		kong.Description("An MQTT broker that delivers by who you are and where you are."), kong.UsageOnError(), kong.NoDefaultHelp())
 	if err != nil {
 		panic(err) // the cli struct is wrong
 	}
-	ctx, err := p.Parse(args)
+	ctx, err := p.Parse(helpArgs(args))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "geocast:", err)
 		return 2
 	}
 	if err := ctx.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "geocast:", err)
+		if !errors.As(err, new(quietError)) {
+			fmt.Fprintln(os.Stderr, "geocast:", err)
+		}
 		if errors.As(err, new(usageError)) {
 			return 2
 		}
