@@ -119,5 +119,5 @@ func (b *Broker) mayRead(r *hooks.Request) error { return b.authorize(r) }
 // mayWrite asks again about a will when it is sent.
 func (b *Broker) mayWrite(key sessionKey, m *mqtt.Message, will bool) bool {
 	id := hooks.Identity{User: key.user, Client: key.client}
-	return b.authorize(&hooks.Request{Identity: &id, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Will: will}) == nil
+	return b.authorize(&hooks.Request{Identity: &id, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload, Will: will}) == nil
 }

@@ -75,7 +75,7 @@ func (c *conn) publishPacket(first byte, body []byte) error {
 	}
 	m := p.Message(c.b.now())
 	if c.b.gated {
-		if err := c.b.mayPublish(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain}); err != nil {
+		if err := c.b.mayPublish(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload}); err != nil {
 			return c.refusePublish(&p, err)
 		}
 	}
@@ -146,7 +146,7 @@ func (c *conn) checkFilter(f mqtt.Subscription) (mqtt.Reason, error) {
 	} else if f.NoLocal {
 		return 0, &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.8.3-4", Text: "No Local on a shared subscription"}
 	}
-	err = c.b.mayRead(&hooks.Request{Identity: &c.identity, Action: hooks.Read, Topic: rest, QoS: f.QoS})
+	err = c.b.mayRead(&hooks.Request{Identity: &c.identity, Action: hooks.Read, Topic: rest, QoS: f.QoS, Shared: shared})
 	if err == nil {
 		return 0, nil
 	}
@@ -185,7 +185,7 @@ func (c *conn) connectPacket(first byte, body []byte) error {
 	}
 	c.identity = r.identity
 	if w := p.Will; w != nil {
-		if err := c.b.mayPublish(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: w.Topic, QoS: w.QoS, Retain: w.Retain, Will: true}); err != nil {
+		if err := c.b.mayPublish(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: w.Topic, QoS: w.QoS, Retain: w.Retain, Payload: w.Payload, Will: true}); err != nil {
 			return c.refuseConnect(err)
 		}
 	}

@@ -101,6 +101,11 @@ type Request struct {
 	Topic  string
 	QoS    byte
 	Retain bool
+	// Shared is true for a Read by a shared subscription.
+	Shared bool
+	// Payload is what a Write would publish. It is valid during the call only
+	// and must not be written to.
+	Payload []byte
 	// Will is true if the publish is a will: it is asked at CONNECT and again
 	// when the will is sent.
 	Will bool
