@@ -73,6 +73,9 @@ func DecodeConnect(body []byte) (*Connect, error) {
 	if err := checkConnectFlags(rest[1], v); err != nil {
 		return c, err
 	}
+	if err := checkConnectShape(rest[1], rest[2:], v); err != nil {
+		return c, err
+	}
 	p, err := decodeControl(CONNECT, byte(CONNECT)<<4, body, v, (*packets.Packet).ConnectDecode)
 	if err != nil {
 		return c, err
@@ -95,6 +98,42 @@ func checkConnectFlags(f byte, v Version) error {
 		return malformed("MQTT-3.1.2-22", "a password without a user name")
 	}
 	return nil
+}
+
+// checkConnectShape checks that the properties and the payload after the flags
+// f are there, whole, and the end of the packet [MQTT-3.1.3-1].
+func checkConnectShape(f byte, b []byte, v Version) (err error) {
+	if len(b) < 2 {
+		return malformed("MQTT-3.1.2-1", "CONNECT is cut short")
+	}
+	b = b[2:]
+	props := func(allowed uint64) {
+		if err == nil && v == V5 {
+			b, err = cutProps(b, allowed)
+		}
+	}
+	field := func(on bool, cut func([]byte) ([]byte, []byte, bool)) {
+		if err != nil || !on {
+			return
+		}
+		var ok bool
+		if _, b, ok = cut(b); !ok {
+			err = malformed("MQTT-3.1.3-1", "CONNECT is cut short, or a string is not UTF-8")
+		}
+	}
+	props(connectProps)
+	field(true, cutString)
+	if will := f&4 != 0; will {
+		props(willProps)
+		field(will, cutString)
+		field(will, cutBytes)
+	}
+	field(f&0x80 != 0, cutString)
+	field(f&0x40 != 0, cutBytes)
+	if err == nil && len(b) > 0 {
+		err = malformed("MQTT-3.1.3-1", "CONNECT is longer than its fields")
+	}
+	return err
 }
 
 func (c *Connect) fill(p *packets.Packet) {
@@ -317,8 +356,14 @@ func DecodeDisconnect(first byte, body []byte, v Version) (*Disconnect, error) {
 		}
 		return &Disconnect{}, nil
 	}
+	if !disconnectReason(Reason(body[0])) {
+		return nil, protocolError("MQTT-3.14.2-1", "an unknown reason code")
+	}
 	if len(body) == 1 {
 		return &Disconnect{Reason: Reason(body[0])}, nil
+	}
+	if rest, err := cutProps(body[1:], disconnectProps); err != nil || len(rest) > 0 {
+		return nil, orMalformed(err, "DISCONNECT is longer than its properties")
 	}
 	p, err := decodeControl(DISCONNECT, first, body, v, (*packets.Packet).DisconnectDecode)
 	if err != nil {
@@ -329,6 +374,19 @@ func DecodeDisconnect(first byte, body []byte, v Version) (*Disconnect, error) {
 		d.SessionExpiry = &p.Properties.SessionExpiryInterval
 	}
 	return d, nil
+}
+
+// disconnectReason reports whether DISCONNECT may carry the code
+// [MQTT-3.14.2.1], from a client or a server.
+func disconnectReason(r Reason) bool {
+	switch r {
+	case Success, DisconnectWithWill, 0x9A, 0x9B, 0x9C, 0x9D, 0x9E, 0x9F, 0xA0, 0xA1, 0xA2: // the last are of servers
+		return true
+	case UnsupportedProtocolVersion, ClientIdentifierNotValid, BadUserNameOrPassword, ServerUnavailable, Banned,
+		BadAuthenticationMethod, PacketIdentifierInUse, PacketIdentifierNotFound:
+		return r == BadAuthenticationMethod // AUTH at the wrong time [MQTT-4.12.0-6]
+	}
+	return r >= UnspecifiedError && r <= PayloadFormatInvalid
 }
 
 // AppendDisconnect appends a DISCONNECT.

@@ -84,6 +84,14 @@ func cutString(b []byte) (v, rest []byte, ok bool) {
 	return v, rest, ok && validString(v)
 }
 
+// orMalformed is err, or a malformed packet that text explains.
+func orMalformed(err error, text string) error {
+	if err != nil {
+		return err
+	}
+	return malformed("MQTT-2.1.4", text)
+}
+
 func validString(v []byte) bool {
 	for _, c := range v {
 		if c == 0 {

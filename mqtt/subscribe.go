@@ -26,6 +26,9 @@ type Subscribe struct {
 // DecodeSubscribe reads a SUBSCRIBE. It fails with an *Error; filters are not
 // looked at.
 func DecodeSubscribe(first byte, body []byte, v Version) (*Subscribe, error) {
+	if err := checkFilters(body, v, subscribeProps, true); err != nil {
+		return nil, err
+	}
 	p, err := decodeControl(SUBSCRIBE, first, body, v, (*packets.Packet).SubscribeDecode)
 	if err != nil {
 		return nil, err
@@ -40,9 +43,6 @@ func DecodeSubscribe(first byte, body []byte, v Version) (*Subscribe, error) {
 		}
 		s.SubID = uint32(ids[0])
 	}
-	if err := checkOptions(body, v); err != nil {
-		return nil, err
-	}
 	for _, f := range p.Filters {
 		if f.Qos > 2 || f.RetainHandling > 2 {
 			return nil, malformed("MQTT-3.8.3-5", "a subscription option is out of range")
@@ -52,22 +52,27 @@ func DecodeSubscribe(first byte, body []byte, v Version) (*Subscribe, error) {
 	return s, nil
 }
 
-// checkOptions checks the reserved bits of the options, which mochi's decoder
-// ignores [MQTT-3.8.3-5].
-func checkOptions(body []byte, v Version) error {
-	b := body[2:]
-	reserved := byte(0xFC)
+// checkFilters checks the properties and the list of filters after the packet
+// identifier: that they are whole, and of a SUBSCRIBE the reserved bits of the
+// options, which mochi's decoder ignores [MQTT-3.8.3-5].
+func checkFilters(body []byte, v Version, allowed uint64, options bool) (err error) {
+	if len(body) < 2 {
+		return malformed("MQTT-2.2.1", "the packet identifier is missing")
+	}
+	b, reserved := body[2:], byte(0xFC)
 	if v == V5 {
-		n, rest, ok := cutLength(b)
-		if !ok || n > len(rest) {
-			return malformed("MQTT-2.2.2-1", "the property length is wrong")
+		reserved = 0xC0
+		if b, err = cutProps(b, allowed); err != nil {
+			return err
 		}
-		b, reserved = rest[n:], 0xC0
 	}
 	for len(b) > 0 {
 		_, rest, ok := cutString(b)
-		if !ok || len(rest) == 0 {
+		if !ok || options && len(rest) == 0 {
 			return malformed("MQTT-3.8.3-1", "a filter is cut short or is not UTF-8")
+		}
+		if b = rest; !options {
+			continue
 		}
 		if rest[0]&reserved != 0 {
 			return malformed("MQTT-3.8.3-5", "a reserved bit of the subscription options is set")
@@ -136,6 +141,9 @@ type Unsubscribe struct {
 
 // DecodeUnsubscribe reads an UNSUBSCRIBE. It fails with an *Error.
 func DecodeUnsubscribe(first byte, body []byte, v Version) (*Unsubscribe, error) {
+	if err := checkFilters(body, v, unsubscribeProps, false); err != nil {
+		return nil, err
+	}
 	p, err := decodeControl(UNSUBSCRIBE, first, body, v, (*packets.Packet).UnsubscribeDecode)
 	if err != nil {
 		return nil, err
