@@ -25,8 +25,9 @@ const module = "github.com/geocast/geocast/"
 var may = map[string][]string{
 	"broker": {"hooks", "retained", "store", "mqtt", "geo"}, "hooks": {"geo", "mqtt"},
 	"hooks/georules": {"hooks", "rules", "chat", "geo", "mqtt"}, "hooks/chat": {"hooks", "rules", "chat", "geo", "mqtt"},
-	"hooks/users": {"hooks", "hooks/strictyaml", "rules", "chat", "geo", "mqtt"}, "hooks/strictyaml": {},
-	"rules": {"geo", "mqtt"}, "chat": {"geo", "mqtt"}, "retained": {"geo", "mqtt"}, "client": {"mqtt"},
+	"hooks/users": {"hooks", "hooks/strictyaml", "rules", "chat", "geo", "mqtt"}, "hooks/strictyaml": {}, "hooks/acl": {"hooks", "hooks/strictyaml", "mqtt"},
+	"hooks/trees": {"hooks", "rules", "mqtt"},
+	"rules":       {"geo", "mqtt"}, "chat": {"geo", "mqtt"}, "retained": {"geo", "mqtt"}, "client": {"mqtt"},
 	"mqtt": {}, "geo": {}, "store": {},
 }
 

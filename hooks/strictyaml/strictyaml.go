@@ -144,8 +144,8 @@ func (d *Document) Fault(path []any, format string, args ...any) *Fault {
 	at := n
 	for _, step := range path {
 		key, value := child(n, step)
-		if step == "" && key == nil {
-			key = n
+		if key == nil && (step == "" || step == 0) && n != nil {
+			key, value = n, n // the value itself; one text for a list of one
 		}
 		if key == nil {
 			break
