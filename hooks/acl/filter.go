@@ -115,11 +115,23 @@ func (p *pattern) of(id *hooks.Identity) (f filter, ok bool) {
 		return nil, false
 	}
 	f = make(filter, len(p.levels))
-	put := strings.NewReplacer("%u", hooks.EncodeName(id.User), "%c", hooks.EncodeName(id.Client))
 	for i, level := range p.levels {
-		f[i] = put.Replace(level)
+		f[i] = fill(level, id)
 	}
 	return f, true
+}
+
+// fill puts the names of id into a level.
+func fill(level string, id *hooks.Identity) string {
+	switch {
+	case level == "%u":
+		return hooks.EncodeName(id.User)
+	case level == "%c":
+		return hooks.EncodeName(id.Client)
+	case !strings.Contains(level, "%"):
+		return level
+	}
+	return strings.NewReplacer("%u", hooks.EncodeName(id.User), "%c", hooks.EncodeName(id.Client)).Replace(level)
 }
 
 // glob reports whether text is like pattern, in which * stands for any characters.
