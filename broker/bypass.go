@@ -29,7 +29,7 @@ func (c *conn) bypass(m *mqtt.Message) bool {
 			c.b.stats.dropped0.Add(1)
 			continue
 		}
-		d := mqtt.Delivery{}
+		d := mqtt.Delivery{Now: c.b.now()}
 		if t.id != 0 {
 			d.SubIDs = []uint32{t.id}
 		}
