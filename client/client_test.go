@@ -119,22 +119,24 @@ func TestPropertiesOf5Arrive(t *testing.T) {
 	_, err := c.SubscribeTo(t.Context(), 7, mqtt.Subscription{Filter: "p", QoS: 1})
 	must(t, err)
 	user := []mqtt.UserProp{{Key: "k", Value: "1"}, {Key: "k", Value: "2"}}
-	sent := &mqtt.Message{Topic: "p", Payload: []byte("x"), QoS: 1, HasFormat: true, Format: 1, ContentType: "text/plain",
-		ResponseTopic: "r", Correlation: []byte("c"), Expires: time.Now().UnixMilli() + 60_000}
-	for _, u := range user {
-		sent.User = mqtt.AppendUserProp(sent.User, u)
-	}
-	must(t, c.Send(t.Context(), sent))
-	m := in.want(t)
-	got := mqtt.UserProps(m.User)
-	if len(got) != 2 || got[0] != user[0] || got[1] != user[1] {
-		t.Errorf("user properties %v, want %v", got, user)
-	}
-	if !m.HasFormat || m.Format != 1 || m.ContentType != "text/plain" || m.ResponseTopic != "r" || string(m.Correlation) != "c" {
-		t.Errorf("got %+v", m)
-	}
-	if d := m.Expires - sent.Expires; d < -3000 || d > 3000 {
-		t.Errorf("expires %d ms off", d)
+	for qos := range byte(2) { // at QoS 0 past the broker's core
+		sent := &mqtt.Message{Topic: "p", Payload: []byte("x"), QoS: qos, HasFormat: true, Format: 1, ContentType: "text/plain",
+			ResponseTopic: "r", Correlation: []byte("c"), Expires: time.Now().UnixMilli() + 60_000}
+		for _, u := range user {
+			sent.User = mqtt.AppendUserProp(sent.User, u)
+		}
+		must(t, c.Send(t.Context(), sent))
+		m := in.want(t)
+		got := mqtt.UserProps(m.User)
+		if len(got) != 2 || got[0] != user[0] || got[1] != user[1] {
+			t.Errorf("user properties %v, want %v", got, user)
+		}
+		if !m.HasFormat || m.Format != 1 || m.ContentType != "text/plain" || m.ResponseTopic != "r" || string(m.Correlation) != "c" {
+			t.Errorf("got %+v", m)
+		}
+		if d := m.Expires - sent.Expires; d < -3000 || d > 3000 {
+			t.Errorf("expires %d ms off", d)
+		}
 	}
 }
 

@@ -190,7 +190,10 @@ func (c *connection) readTLS(cfg *client.Config) error {
 			return fmt.Errorf("--cafile %s: there is no certificate in it", c.CAFile)
 		}
 	}
-	if c.Cert != "" || c.Key != "" {
+	if (c.Cert == "") != (c.Key == "") {
+		return errors.New("--cert and --key: the one is of no use without the other")
+	}
+	if c.Cert != "" {
 		pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
 		if err != nil {
 			return fmt.Errorf("--cert %q, --key %q: %w", c.Cert, c.Key, err)
