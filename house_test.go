@@ -26,7 +26,7 @@ var may = map[string][]string{
 	"broker": {"hooks", "retained", "store", "mqtt", "geo"}, "hooks": {"geo", "mqtt"},
 	"hooks/georules": {"hooks", "rules", "chat", "geo", "mqtt"}, "hooks/chat": {"hooks", "rules", "chat", "geo", "mqtt"},
 	"hooks/users": {"hooks", "hooks/strictyaml", "rules", "chat", "geo", "mqtt"}, "hooks/strictyaml": {}, "hooks/acl": {"hooks", "hooks/strictyaml", "mqtt"},
-	"hooks/trees": {"hooks", "rules", "mqtt"},
+	"hooks/trees": {"hooks", "hooks/strictyaml", "rules", "mqtt"},
 	"rules":       {"geo", "mqtt"}, "chat": {"geo", "mqtt"}, "retained": {"geo", "mqtt"}, "client": {"mqtt"},
 	"mqtt": {}, "geo": {}, "store": {},
 }
