@@ -2,6 +2,7 @@ package hooks
 
 import (
 	"errors"
+	"net/url"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -46,4 +47,17 @@ func EncodeName(name string) string {
 		}
 	}
 	return string(out)
+}
+
+// DecodeName is the identity that stands in a topic level: the inverse of
+// EncodeName. What is not encoded so stays as it is.
+func DecodeName(level string) string {
+	if !strings.Contains(level, "%") {
+		return level
+	}
+	name, err := url.PathUnescape(level)
+	if err != nil || EncodeName(name) != level {
+		return level
+	}
+	return name
 }
