@@ -2,6 +2,7 @@ package broker
 
 import (
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
 )
 
 // ack applies a PUBACK, PUBREC, PUBREL or PUBCOMP from a client.
@@ -44,9 +45,16 @@ func (c *core) settled(f flight) {
 	}
 	q.messages = max(q.messages-1, 0)
 	q.bytes = max(q.bytes-int(f.size), 0)
-	c.unref(f.body)
-	if q.acked(f.at) {
-		c.cur.w.Remove(q.log, f.at)
+	if gone := q.acked(f.at); gone != nil {
+		c.removeEntry(q, f.at, gone)
+	}
+}
+
+// removeEntry deletes an entry that nobody needs, and what it refers to.
+func (c *core) removeEntry(q *queue, at store.Pos, o *opened) {
+	c.cur.w.Remove(q.log, at)
+	for _, n := range o.bodies {
+		c.unref(n)
 	}
 }
 

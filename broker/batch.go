@@ -38,8 +38,10 @@ type batch struct {
 
 // entry is the queue entry that a batch is writing for one queue.
 type entry struct {
-	q   *queue
-	buf []byte
+	q      *queue
+	buf    []byte
+	items  uint16
+	bodies []uint64
 }
 
 // be8 is an internal number as a key: big-endian, so that keys sort by it.
@@ -72,8 +74,12 @@ func (c *core) enqueue(q *queue, it *item, body uint64) {
 		q.entry = &entry{q: q}
 		b.entries = append(b.entries, q.entry)
 	}
-	it.at, it.idx, it.from, it.body = q.put, q.next, q, body
+	it.at, it.idx, it.from, it.body, it.entry = q.put, q.next, q, body, q.entry
 	q.next++
+	q.entry.items++
+	if body != 0 {
+		q.entry.bodies = append(q.entry.bodies, body)
+	}
 	q.entry.buf = appendItem(q.entry.buf, it, body)
 	q.messages++
 	q.bytes += it.size()

@@ -64,7 +64,7 @@ func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	s.lasting = s.lasting || s.expiry > 0
 	s.queue.loaded, s.queue.live, s.queue.reading = !s.lasting, !s.lasting, false
 	s.queue.ended = !s.lasting
-	s.queue.read, s.queue.liveAt, s.queue.open = 0, 0, nil
+	s.queue.read, s.queue.liveAt, s.queue.open, s.queue.was = 0, 0, nil, nil
 	s.will = newWill(p.Will)
 	if s.inbox != nil {
 		c.reopenInbox(s)
@@ -172,7 +172,9 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 		c.expireLater(s)
 	}
 	c.cur.w.Put(tableSession, be8(s.id), s.record())
-	c.cur.w.Put(tableWindow, be8(s.id), s.encodeWindow())
+	if s.queue.loaded { // else what the connection before it saved still holds
+		c.cur.w.Put(tableWindow, be8(s.id), s.encodeWindow())
+	}
 	c.pauseReplays(s)
 	s.out, s.queue.open = nil, nil
 	s.queue.live, s.queue.loaded = false, false

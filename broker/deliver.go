@@ -33,10 +33,11 @@ func (c *core) arrive(s *session, it *item) {
 			c.pump(s)
 			return
 		}
-		q.liveAt = it.at
-		c.takenBy(s, q, it.at)
+		if c.takenBy(s, q, it); q.liveAt != it.at {
+			q.liveAt = it.at
+		}
 	}
-	if s.gone || s.conn == nil {
+	if !s.ready() {
 		return
 	}
 	if it.qos == 0 {
@@ -47,19 +48,21 @@ func (c *core) arrive(s *session, it *item) {
 	c.push(s, it)
 }
 
-// takenBy notes that an entry's message is in the session's memory.
-func (c *core) takenBy(s *session, q *queue, at store.Pos) {
-	if q.reader == nil {
-		q.taken(at, 1)
-		return
+// takenBy notes that an entry is in the session's memory: with its first message
+// all of them.
+func (c *core) takenBy(s *session, q *queue, it *item) {
+	switch {
+	case q.reader != nil:
+		q.read = max(q.read, it.at)
+		s.inbox.open = append(s.inbox.open, uint64(it.at))
+	case it.at != q.liveAt:
+		q.taken(it.at, it.entry.items, it.entry.bodies...)
 	}
-	q.read = max(q.read, at)
-	s.inbox.open = append(s.inbox.open, uint64(at))
 }
 
 // room reports whether a live queue may hand a further entry to memory.
 func (c *core) room(s *session, q *queue) bool {
-	if !q.live || s.gone || s.conn == nil {
+	if !q.live || !s.ready() {
 		return false
 	}
 	return s.out == nil || len(s.out.pend) < pageItems && s.out.bytes < pageBytes
@@ -89,7 +92,7 @@ func (c *core) mayPublish(s *session) bool {
 
 // pump sends what waits while the window has room, then reads on.
 func (c *core) pump(s *session) {
-	if s.conn == nil || s.gone {
+	if !s.ready() {
 		return
 	}
 	if o := s.out; o != nil {
@@ -217,9 +220,9 @@ func (c *core) readOn(s *session) {
 		return
 	}
 	q.reading = true
-	first, after, cn, done := !q.loaded, q.read, s.conn, q.done
+	first, after, cn, done, was := !q.loaded, q.read, s.conn, q.done, q.was
 	c.b.work(func() {
-		p := c.readPage(q.log, s.id, after, first)
+		p := c.readPage(q.log, s.id, after, first, was)
 		c.mail.post(command{kind: cmdCall, call: func() { c.page(s, cn, p, done) }})
 	})
 }
@@ -229,6 +232,7 @@ type page struct {
 	items []loaded
 	last  store.Pos
 	end   bool
+	was   *windowRecord
 	err   error
 }
 
@@ -254,16 +258,44 @@ func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
 		c.drop(cn, mqtt.UnspecifiedError, "the queue could not be read")
 		return
 	}
-	q.loaded = true
+	q.loaded, q.was = true, p.was
+	c.takePage(q, p)
 	for i := range p.items {
 		c.takeLoaded(s, q, &p.items[i])
 	}
 	q.read = max(q.read, p.last)
+	if q.was != nil && q.read >= q.was.read {
+		q.was = nil
+	}
 	if q.ended = p.end; p.end {
 		q.read = max(q.read, done)
 		q.live = q.read >= q.done
 	}
 	c.pump(s)
+}
+
+// takePage notes what the page's entries hold. One of which everything was
+// acknowledged before goes.
+func (c *core) takePage(q *queue, p page) {
+	for i := range p.items {
+		l := &p.items[i]
+		switch {
+		case l.released:
+			continue
+		case l.skip:
+			q.taken(l.at, 0)
+		default:
+			q.taken(l.at, 1)
+		}
+		if l.body != 0 {
+			q.taken(l.at, 0, l.body)
+		}
+	}
+	for i := range p.items {
+		if o := q.open[p.items[i].at]; o != nil && q.emptied(p.items[i].at, o) != nil {
+			c.removeEntry(q, p.items[i].at, o)
+		}
+	}
 }
 
 func (c *core) takeLoaded(s *session, q *queue, l *loaded) {
@@ -276,7 +308,6 @@ func (c *core) takeLoaded(s *session, q *queue, l *loaded) {
 		c.sendAck(s.conn, mqtt.Ack{Type: mqtt.PUBREL, ID: l.id})
 		return
 	}
-	q.taken(l.at, 1)
 	if l.msg == nil { // its body is gone: it had been delivered
 		c.settled(l.flight())
 		return
@@ -288,7 +319,7 @@ func (c *core) takeLoaded(s *session, q *queue, l *loaded) {
 		return
 	}
 	l.dup = true
-	if s.box().window.AddWithID(l.id, l.qos, false, flight{from: q, at: l.at, idx: l.idx, qos: l.qos, size: int32(l.size()), body: l.body}) {
+	if s.box().window.AddWithID(l.id, l.qos, false, flight{from: q, at: l.at, idx: l.idx, qos: l.qos, size: int32(l.size())}) {
 		c.transmit(s.conn, &l.item, l.id)
 	}
 }

@@ -21,7 +21,7 @@ func (c *core) erase(s *session) {
 	}
 	c.eraseTable(tableOut2, s.id)
 	c.eraseTable(tableReplay, s.id)
-	c.eraseLog(s.queue.log)
+	c.then(func() { c.eraseLog(s.queue.log) }) // what the open batch writes goes, too
 }
 
 // eraseTable removes the records of one session from a table, in steps.

@@ -263,7 +263,7 @@ func (c *core) gapBefore(s *session, f *feed, at store.Pos) {
 // feedItem takes an event, or the gap that ends at its place, into memory.
 func (c *core) feedItem(s *session, f *feed, it item) {
 	it.qos = f.qos
-	c.takenBy(s, &f.queue, it.at)
+	c.takenBy(s, &f.queue, &it)
 	o := s.box()
 	o.pend = append(o.pend, it)
 	o.bytes += it.size()

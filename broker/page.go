@@ -12,8 +12,7 @@ import (
 // readPage reads what follows `after` in a log. The first page of a connection
 // also restores what the connection before it had in its window. It runs on a
 // worker and touches nothing of the core.
-func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool) (p page) {
-	var was windowRecord
+func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool, was *windowRecord) (p page) {
 	if first {
 		if was, p.err = c.readWindow(session); p.err != nil {
 			return p
@@ -22,6 +21,7 @@ func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool
 			p.items = append(p.items, loaded{id: r, released: true})
 		}
 	}
+	p.was = was
 	n, full := 0, false
 	err := c.store.Read(l, after, pageItems, pageBytes, func(at store.Pos, value []byte) bool {
 		items, err := decodeItems(append([]byte(nil), value...), c.readBody)
@@ -83,6 +83,9 @@ type place struct {
 
 // restore adds what the window knew of an item.
 func (w *windowRecord) restore(it item) loaded {
+	if w == nil {
+		return loaded{item: it}
+	}
 	id, open := w.flights[place{it.at, it.idx}]
 	return loaded{item: it, id: id, skip: !open && it.at <= w.read}
 }
@@ -91,8 +94,8 @@ var errWindow = errors.New("broker: malformed window record")
 
 // readWindow reads what a disconnect saved, and the QoS 2 exchanges, which are
 // saved as they go.
-func (c *core) readWindow(session uint64) (w windowRecord, err error) {
-	w.flights = make(map[place]uint16)
+func (c *core) readWindow(session uint64) (w *windowRecord, err error) {
+	w = &windowRecord{flights: make(map[place]uint16)}
 	v, err := c.store.Get(tableWindow, be8(session))
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return w, err
@@ -118,19 +121,32 @@ func (w *windowRecord) exchange(id uint16, v []byte) {
 	}
 }
 
-// encodeWindow is kind, version, read, then each open item as at, idx, id.
+// encodeWindow is kind, version, read, then each open item as at, idx, id. What
+// the connection before knew of entries that this one did not come to read still
+// holds.
 func (s *session) encodeWindow() []byte {
-	rec := binary.BigEndian.AppendUint64([]byte{'W', 1}, uint64(s.queue.read))
+	read := s.queue.read
+	if s.queue.was != nil {
+		read = max(read, s.queue.was.read)
+	}
+	rec := binary.BigEndian.AppendUint64([]byte{'W', 1}, uint64(read))
 	add := func(at store.Pos, idx, id uint16) {
 		rec = binary.BigEndian.AppendUint64(rec, uint64(at))
 		rec = binary.BigEndian.AppendUint16(rec, idx)
 		rec = binary.BigEndian.AppendUint16(rec, id)
 	}
+	if was := s.queue.was; was != nil {
+		for at, id := range was.flights {
+			if at.at > s.queue.read {
+				add(at.at, at.idx, id)
+			}
+		}
+	}
 	if s.out == nil {
 		return rec
 	}
 	s.out.window.All(func(id uint16, st mqtt.OutState, f *flight) {
-		if f.from == &s.queue && f.at != 0 {
+		if f.from == &s.queue && f.at != 0 && st == mqtt.OutSent {
 			add(f.at, f.idx, id)
 		}
 	})

@@ -30,7 +30,10 @@ type queue struct {
 	// reading means that a page is on its way.
 	reading bool
 	// open counts the unacknowledged messages of entries that are in memory.
-	open map[store.Pos]uint16
+	open map[store.Pos]*opened
+	// was is what the last connection's window held, until the reading has
+	// come past it.
+	was *windowRecord
 	// reader is set for an inbox: the session whose cursor acknowledgements move.
 	reader *session
 	// messages and bytes are what the log holds, for bounds.
@@ -41,31 +44,50 @@ type queue struct {
 	trimming bool
 }
 
-// taken notes that an entry's n messages are in memory.
-func (q *queue) taken(at store.Pos, n int) {
+// opened is what is known of an entry that is in memory.
+type opened struct {
+	left   uint16   // its messages that are not acknowledged
+	bodies []uint64 // the shared bodies that go with it
+}
+
+// taken notes that an entry, with n messages to be acknowledged, is in memory.
+func (q *queue) taken(at store.Pos, n uint16, bodies ...uint64) {
 	if q.open == nil {
-		q.open = make(map[store.Pos]uint16, 1)
+		q.open = make(map[store.Pos]*opened, 1)
 	}
-	q.open[at] += uint16(n)
+	o := q.open[at]
+	if o == nil {
+		o = &opened{}
+		q.open[at] = o
+	}
+	o.left += n
+	o.bodies = append(o.bodies, bodies...)
 	q.read = max(q.read, at)
 }
 
-// acked notes that one message of the entry was acknowledged, and reports
-// whether the entry can be deleted.
-func (q *queue) acked(at store.Pos) bool {
-	n, ok := q.open[at]
+// acked notes that one message of the entry was acknowledged. When none is left
+// the entry can go, with its shared bodies.
+func (q *queue) acked(at store.Pos) (gone *opened) {
+	o, ok := q.open[at]
 	if !ok {
-		return false
+		return nil
 	}
-	if n > 1 {
-		q.open[at] = n - 1
-		return false
+	if o.left > 0 {
+		o.left--
+	}
+	return q.emptied(at, o)
+}
+
+// emptied returns the entry if nothing of it is left.
+func (q *queue) emptied(at store.Pos, o *opened) *opened {
+	if o.left > 0 {
+		return nil
 	}
 	delete(q.open, at)
 	if len(q.open) == 0 {
 		q.open = nil
 	}
-	return true
+	return o
 }
 
 // The two kinds of queue entry items: a message in the entry itself, and a

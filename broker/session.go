@@ -54,6 +54,10 @@ type session struct {
 	matchAt int
 }
 
+// ready reports whether the session has a connection that its CONNACK was sent
+// to: nothing else may be sent before [MQTT-3.2.0-1].
+func (s *session) ready() bool { return s.conn != nil && !s.gone && s.live.Load() == s.conn }
+
 // subOptions are the options of one subscription [MQTT-3.8.3].
 type subOptions struct {
 	qos       byte
@@ -74,6 +78,7 @@ type item struct {
 	at     store.Pos // the entry of from's log that holds it; 0: in memory only
 	from   *queue    // the queue that is told of the acknowledgement; nil: none
 	body   uint64    // the shared body that its entry refers to, 0 for none
+	entry  *entry    // the entry as it was written; nil if it was read
 	// bodySize is the item's size if its body was not read.
 	bodySize int
 	replay   *replay // set if it is a retained message of a replay
@@ -94,7 +99,6 @@ type flight struct {
 	idx  uint16
 	qos  byte
 	size int32
-	body uint64
 	// it is kept for messages that no log holds, and for claims of a group,
 	// which may have to go to another member.
 	it *item
@@ -111,7 +115,7 @@ type outbox struct {
 
 // flight is what the window keeps of it.
 func (it *item) flight() flight {
-	return flight{from: it.from, at: it.at, idx: it.idx, qos: it.qos, size: int32(it.size()), body: it.body, it: it}
+	return flight{from: it.from, at: it.at, idx: it.idx, qos: it.qos, size: int32(it.size()), it: it}
 }
 
 func (s *session) box() *outbox {

@@ -113,8 +113,10 @@ func (c *core) arriveGroup(g *group, it *item) {
 			c.pumpGroup(g)
 			return
 		}
-		q.liveAt = it.at
-		q.taken(it.at, 1)
+		if q.liveAt != it.at {
+			q.liveAt = it.at
+			q.taken(it.at, it.entry.items, it.entry.bodies...)
+		}
 	} else if it.qos == 0 {
 		if s := c.member(g); s != nil {
 			o := *it
@@ -222,7 +224,7 @@ func (c *core) readGroup(g *group) {
 	q.reading = true
 	after, done := q.read, q.done
 	c.b.work(func() {
-		p := c.readPage(q.log, 0, after, false)
+		p := c.readPage(q.log, 0, after, false, nil)
 		c.mail.post(command{kind: cmdCall, call: func() { c.pageGroup(g, p, done) }})
 	})
 }
@@ -234,10 +236,10 @@ func (c *core) pageGroup(g *group, p page, done store.Pos) {
 		c.log.Error("shared queue could not be read", "filter", g.filter, "err", p.err)
 		return
 	}
+	c.takePage(q, p)
 	for i := range p.items {
 		it := p.items[i].item
 		it.from = q
-		q.taken(it.at, 1)
 		if it.msg == nil {
 			c.settled(it.flight())
 			continue

@@ -1,0 +1,301 @@
+package broker_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/mqtt"
+)
+
+// peer is a client as the specification wants it, with a session of its own that
+// outlives its connections: what it sent and is not acknowledged, and the QoS 2
+// identifiers that it has received.
+type peer struct {
+	id   string
+	addr net.Addr
+	v    mqtt.Version
+	rnd  *rand.Rand
+	nc   net.Conn
+	in   []byte
+}
+
+func (p *peer) dial(window uint16) error {
+	nc, err := net.Dial("tcp", p.addr.String())
+	if err != nil {
+		return err
+	}
+	if p.nc != nil && p.rnd.IntN(2) == 0 {
+		p.nc.Close() // else the old one is taken over
+	}
+	p.nc, p.in = nc, nil
+	c := &mqtt.Connect{Version: p.v, ClientID: p.id, KeepAlive: 60, SessionExpiry: 3600, ReceiveMaximum: window}
+	if err := p.send(mqtt.AppendConnect(nil, c)); err != nil {
+		return err
+	}
+	first, body, err := p.read()
+	if err == nil && mqtt.Type(first>>4) != mqtt.CONNACK {
+		err = fmt.Errorf("%v before CONNACK", mqtt.Type(first>>4))
+	}
+	if err == nil {
+		_, err = mqtt.DecodeConnack(body, p.v)
+	}
+	return err
+}
+
+func (p *peer) send(b []byte) error { _, err := p.nc.Write(b); return err }
+
+func (p *peer) ack(t mqtt.Type, id uint16) error {
+	return p.send(mqtt.AppendAck(nil, mqtt.Ack{Type: t, ID: id}, p.v))
+}
+
+func (p *peer) read() (first byte, body []byte, err error) {
+	for {
+		f, b, n, err := mqtt.Frame(p.in, 1<<28)
+		if err != nil {
+			return 0, nil, err
+		}
+		if n > 0 {
+			p.in = p.in[n:]
+			return f, b, nil
+		}
+		if err := p.nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			return 0, nil, err
+		}
+		buf := make([]byte, 4096)
+		k, err := p.nc.Read(buf)
+		if k == 0 {
+			return 0, nil, err
+		}
+		p.in = append(p.in, buf[:k]...)
+	}
+}
+
+// publisher publishes n messages at a QoS, some of them at a time, and loses its
+// connection again and again.
+type publisher struct {
+	peer
+	qos  byte
+	n    int
+	next int            // the next message
+	open []uint16       // identifiers that are not acknowledged, in order
+	msgs map[uint16]int // their messages
+	rel  map[uint16]bool
+}
+
+func (p *publisher) run() error {
+	p.msgs, p.rel, p.next = make(map[uint16]int), make(map[uint16]bool), 1
+	for p.next <= p.n || len(p.open) > 0 {
+		if err := p.dial(100); err != nil {
+			return err
+		}
+		for _, id := range p.open {
+			if p.rel[id] {
+				_ = p.ack(mqtt.PUBREL, id)
+			} else {
+				_ = p.publish(id, true)
+			}
+		}
+		for lives := 20 + p.rnd.IntN(200); lives > 0 && (p.next <= p.n || len(p.open) > 0); lives-- {
+			if err := p.step(); err != nil {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func (p *publisher) publish(id uint16, dup bool) error {
+	m := &mqtt.Publish{Topic: []byte("t/" + p.id), Payload: []byte(strconv.Itoa(p.msgs[id])), QoS: p.qos, ID: id, Dup: dup}
+	return p.send(mqtt.AppendPublish(nil, m, p.v))
+}
+
+func (p *publisher) step() error {
+	if p.next <= p.n && len(p.open) < 16 {
+		id := uint16(p.next%60000 + 1)
+		p.open = append(p.open, id)
+		p.msgs[id] = p.next
+		p.next++
+		return p.publish(id, false)
+	}
+	first, body, err := p.read()
+	if err != nil {
+		return err
+	}
+	var a mqtt.Ack
+	if err := a.Decode(first, body, p.v); err != nil {
+		return err
+	}
+	switch a.Type {
+	case mqtt.PUBREC:
+		p.rel[a.ID] = true
+		return p.ack(mqtt.PUBREL, a.ID)
+	case mqtt.PUBACK, mqtt.PUBCOMP:
+		delete(p.msgs, a.ID)
+		delete(p.rel, a.ID)
+		for i, id := range p.open {
+			if id == a.ID {
+				p.open = append(p.open[:i], p.open[i+1:]...)
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// subscriber records what it gets until it has all of it.
+type subscriber struct {
+	peer
+	qos  byte
+	want map[string]int // by publisher
+	got  map[string][]int
+	had2 map[uint16]bool
+}
+
+func (s *subscriber) done() bool {
+	for who, n := range s.want {
+		last := 0
+		for _, k := range s.got[who] {
+			last = max(last, k)
+		}
+		if last < n {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *subscriber) run(deadline time.Time) error {
+	s.got, s.had2 = make(map[string][]int), make(map[uint16]bool)
+	for !s.done() && time.Now().Before(deadline) {
+		if err := s.dial(uint16(1 + s.rnd.IntN(30))); err != nil {
+			return err
+		}
+		for lives := 20 + s.rnd.IntN(400); lives > 0 && !s.done(); lives-- {
+			if err := s.step(); err != nil {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+func (s *subscriber) step() error {
+	first, body, err := s.read()
+	if err != nil {
+		return err
+	}
+	if mqtt.Type(first>>4) == mqtt.PUBREL {
+		var a mqtt.Ack
+		if err := a.Decode(first, body, s.v); err != nil {
+			return err
+		}
+		delete(s.had2, a.ID)
+		return s.ack(mqtt.PUBCOMP, a.ID)
+	}
+	if mqtt.Type(first>>4) != mqtt.PUBLISH {
+		return nil
+	}
+	var p mqtt.Publish
+	if err := p.Decode(first, body, s.v); err != nil {
+		return err
+	}
+	if p.QoS < 2 || !s.had2[p.ID] {
+		n, _ := strconv.Atoi(string(p.Payload))
+		who := strings.TrimPrefix(string(p.Topic), "t/")
+		s.got[who] = append(s.got[who], n)
+	}
+	if p.QoS == 2 {
+		s.had2[p.ID] = true
+	}
+	if s.rnd.IntN(40) == 0 {
+		return fmt.Errorf("gone before the acknowledgement")
+	}
+	if p.QoS == 2 {
+		return s.ack(mqtt.PUBREC, p.ID)
+	}
+	return s.ack(mqtt.PUBACK, p.ID)
+}
+
+// check compares what came with what was published: nothing lost, in order, and
+// at QoS 2 nothing twice.
+func (s *subscriber) check(t *testing.T, exactly map[string]bool) {
+	for who, n := range s.want {
+		next := 1
+		for i, k := range s.got[who] {
+			switch {
+			case k == next:
+				next++
+			case k < next && !exactly[who]:
+			default:
+				t.Errorf("%s got %d of %s after %d (the %d. message; exactly once: %v)", s.id, k, who, next-1, i+1, exactly[who])
+				t.Logf("around it: %v", s.got[who][max(0, i-40):min(len(s.got[who]), i+60)])
+				return
+			}
+		}
+		if next != n+1 {
+			t.Errorf("%s got %d of %d of %s", s.id, next-1, n, who)
+		}
+	}
+}
+
+// TestStorm: publishers and subscribers of all levels that lose their
+// connections, take themselves over and leave without acknowledging. STORM_SEED
+// repeats a run.
+func TestStorm(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("STORM_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	t.Logf("STORM_SEED=%d", seed)
+	_, addr := start(t, broker.Config{Data: t.TempDir()})
+	const n = 600
+	levels := []mqtt.Version{mqtt.V31, mqtt.V311, mqtt.V5}
+	var pubs []*publisher
+	var subs []*subscriber
+	want := make(map[string]int)
+	mk := func(id string, i int) peer {
+		return peer{id: id, addr: addr, v: levels[i%3], rnd: rand.New(rand.NewPCG(seed, uint64(len(id)*1000+i)))}
+	}
+	for i := range 4 {
+		p := &publisher{peer: mk(fmt.Sprint("pub", i), i), qos: byte(1 + i%2), n: n}
+		want[p.id] = n
+		pubs = append(pubs, p)
+	}
+	for i := range 6 {
+		s := &subscriber{peer: mk(fmt.Sprint("s", i), i), qos: byte(1 + i/3), want: want}
+		c := dial(t, addr, s.v)
+		c.connect(s.id, lasting)
+		c.subscribe("t/#", s.qos)
+		c.nc.Close()
+		subs = append(subs, s)
+	}
+	var wg sync.WaitGroup
+	fail := func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	for _, p := range pubs {
+		wg.Go(func() { fail(p.run()) })
+	}
+	deadline := time.Now().Add(60 * time.Second)
+	for _, s := range subs {
+		wg.Go(func() { fail(s.run(deadline)) })
+	}
+	wg.Wait()
+	for _, s := range subs {
+		exactly := make(map[string]bool)
+		for _, p := range pubs {
+			exactly[p.id] = s.qos == 2 && p.qos == 2
+		}
+		s.check(t, exactly)
+	}
+}
