@@ -61,6 +61,7 @@ func (h *Hook) Gate(_ context.Context, p *hooks.Publish, r hooks.Reader) error {
 	if !ok {
 		return refuse(mqtt.TopicNameInvalid, "chat goes to users/{peer}/chat[/{cid}] or groups/{group}/chat[/{cid}]")
 	}
+	to.Name = hooks.DecodeName(to.Name)
 	from := p.From.User
 	if from == "" {
 		return refuse(mqtt.NotAuthorized, "chat needs a user name")

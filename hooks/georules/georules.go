@@ -25,6 +25,10 @@ type Hook struct {
 	engine  *rules.Engine // owned by the core
 	// The last fix of each tracker that was applied: who, tracker → tst.
 	last map[[2]string]int64
+	// Gateway reports whether a client may report the position of another user;
+	// nil is never. It is set before the broker starts, and must be safe for
+	// concurrent use. What a gateway reports carries its name as via.
+	Gateway func(from *hooks.Identity, who string) bool
 	// Rejected counts fixes that were refused; for any goroutine.
 	Rejected atomic.Uint64
 }
@@ -53,44 +57,58 @@ func (h *Hook) Filters() []string {
 
 // Gate decodes the fixes of a publish and checks that they are the sender's own.
 func (h *Hook) Gate(_ context.Context, p *hooks.Publish, _ hooks.Reader) error {
-	fixes, bad, err := h.decode(p)
+	d, bad, err := h.decode(p)
 	if err != nil {
 		return err
 	}
 	h.Rejected.Add(uint64(len(bad)))
-	if len(fixes) == 0 && len(bad) > 0 {
+	if len(d.fixes) == 0 && len(bad) > 0 {
 		return &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: fmt.Sprintf("report %d: %s", bad[0].Index+1, bad[0].Reason)}
 	}
-	p.Prepare(h, fixes)
+	p.Prepare(h, d)
 	return nil
 }
 
-func (h *Hook) decode(p *hooks.Publish) ([]geo.Fix, []geo.Rejection, error) {
+// prepared is what Gate found out.
+type prepared struct {
+	fixes []geo.Fix
+	via   string // the gateway that reported them, empty for the user's own devices
+}
+
+func (h *Hook) decode(p *hooks.Publish) (d prepared, bad []geo.Rejection, err error) {
 	topic := p.Message.Topic
 	for _, s := range h.sources {
 		if mqtt.Match(s.Filter, topic) {
-			return s.Decode(topic, p.Message.Payload, p.At)
+			d.fixes, bad, err = s.Decode(topic, p.Message.Payload, p.At)
+			return d, bad, err
 		}
 	}
 	level := strings.Split(topic, "/")
-	who, tracker := level[1], p.From.Client
+	who, tracker := hooks.DecodeName(level[1]), hooks.EncodeName(p.From.Client)
 	if len(level) > 2 && level[0] == "owntracks" {
 		tracker = level[2]
 	}
 	if len(level) > 3 && level[0] == "users" {
 		tracker = level[3]
 	}
+	if p.From.Client != "" && !h.mayReport(&p.From, who) {
+		return d, nil, &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "publish your own position to users/" + hooks.EncodeName(p.From.User) + "/location"}
+	}
+	if d.fixes, bad, err = geo.DecodeFixes(p.Message.Payload, p.At); err != nil {
+		return d, nil, &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: err.Error()}
+	}
+	for i := range d.fixes {
+		d.fixes[i].Who, d.fixes[i].Tracker = who, tracker
+	}
 	if p.From.Client != "" && who != p.From.User {
-		return nil, nil, &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "publish your own position to users/" + p.From.User + "/location"}
+		d.via = p.From.User
 	}
-	fixes, bad, err := geo.DecodeFixes(p.Message.Payload, p.At)
-	if err != nil {
-		return nil, nil, &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: err.Error()}
-	}
-	for i := range fixes {
-		fixes[i].Who, fixes[i].Tracker = who, tracker
-	}
-	return fixes, bad, nil
+	return d, bad, nil
+}
+
+// mayReport reports whether a client may say where who is.
+func (h *Hook) mayReport(from *hooks.Identity, who string) bool {
+	return from.User != "" && (who == from.User || h.Gateway != nil && h.Gateway(from, who))
 }
 
 // Restore gives the engine its state back.
@@ -123,14 +141,14 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	if p.Depth > 0 {
 		return hooks.Route, nil // a position of our own on its way
 	}
-	fixes, _ := p.Prepared[h].([]geo.Fix)
-	for _, f := range fixes {
+	d, _ := p.Prepared[h].(prepared)
+	for _, f := range d.fixes {
 		f.Recv = tx.Now()
 		events, state := h.engine.Step(f)
 		if err := h.commit(tx, events, state); err != nil {
 			return hooks.Consume, err
 		}
-		h.position(tx, &f)
+		h.position(tx, &f, d.via)
 	}
 	if strings.HasPrefix(p.Message.Topic, "users/") || strings.HasPrefix(p.Message.Topic, "owntracks/") {
 		return hooks.Consume, nil
@@ -177,15 +195,16 @@ func (h *Hook) send(tx hooks.Tx, e *rules.Event) error {
 
 // position keeps a tracker's newest position as a retained message; a late or
 // duplicate fix does not move it.
-func (h *Hook) position(tx hooks.Tx, f *geo.Fix) {
+func (h *Hook) position(tx hooks.Tx, f *geo.Fix, via string) {
 	k := [2]string{f.Who, f.Tracker}
 	if f.Tst <= h.last[k] {
 		return
 	}
 	h.last[k] = f.Tst
 	tx.Put([]byte("p"+f.Who+"\x00"+f.Tracker), binary.BigEndian.AppendUint64(nil, uint64(f.Tst)))
-	body := f.AppendJSON(nil, tx.Now(), "")
-	for _, topic := range [2]string{"users/" + f.Who + "/location", "users/" + f.Who + "/location/" + f.Tracker} {
+	body := f.AppendJSON(nil, tx.Now(), via)
+	for _, topic := range [2]string{"", "/" + f.Tracker} {
+		topic = "users/" + hooks.EncodeName(f.Who) + "/location" + topic
 		if mqtt.ValidTopicName([]byte(topic)) {
 			tx.Publish(&mqtt.Message{Topic: topic, QoS: 1, Retain: true, Payload: body})
 		}
