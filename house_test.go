@@ -27,6 +27,7 @@ var may = map[string][]string{
 	"hooks/georules": {"hooks", "rules", "chat", "geo", "mqtt"}, "hooks/chat": {"hooks", "rules", "chat", "geo", "mqtt"},
 	"hooks/users": {"hooks", "hooks/strictyaml", "rules", "chat", "geo", "mqtt"}, "hooks/strictyaml": {}, "hooks/acl": {"hooks", "hooks/strictyaml", "mqtt"},
 	"hooks/trees": {"hooks", "hooks/strictyaml", "rules", "mqtt"},
+	"hooks/mochi": {"hooks", "rules", "chat", "geo", "mqtt"},
 	"rules":       {"geo", "mqtt"}, "chat": {"geo", "mqtt"}, "retained": {"geo", "mqtt"}, "client": {"mqtt"},
 	"mqtt": {}, "geo": {}, "store": {},
 }
