@@ -19,6 +19,7 @@ type cli struct {
 	Demo    demoCmd          `cmd:"" help:"Run the broker with example rules and real bus tracks, sent by MQTT clients over TCP."`
 	Rules   rulesCmd         `cmd:"" help:"Check rules, or try them on tracks."`
 	Users   usersCmd         `cmd:"" help:"Add users, change and list them."`
+	ACL     aclCmd           `cmd:"" name:"acl" help:"Check an access file, or say who may what and why."`
 	Pub     pubCmd           `cmd:"" help:"Publish, with the flags of mosquitto_pub."`
 	Sub     subCmd           `cmd:"" help:"Subscribe and print, with the flags of mosquitto_sub."`
 	Help    helpFlag         `help:"Show help."`

@@ -12,10 +12,6 @@ import (
 	"syscall"
 
 	"github.com/geocast/geocast/broker"
-	"github.com/geocast/geocast/hooks/chat"
-	"github.com/geocast/geocast/hooks/georules"
-	"github.com/geocast/geocast/hooks/users"
-	"github.com/geocast/geocast/rules"
 )
 
 type serveCmd struct {
@@ -23,7 +19,8 @@ type serveCmd struct {
 	Data           string   `help:"Folder of the durable store; without it nothing survives." type:"path" placeholder:"DIR"`
 	Rules          []string `help:"Rules files." type:"existingfile" placeholder:"FILE"`
 	Users          string   `help:"Users file; with it only its users may connect." type:"existingfile" placeholder:"FILE"`
-	AllowAnonymous bool     `help:"Let anybody in on other than loopback addresses, too."`
+	ACL            string   `help:"Access file: who may read and write which topics." type:"existingfile" placeholder:"FILE"`
+	AllowAnonymous bool     `help:"Let clients in without a user name beside the users; without --users, let anybody in on other than loopback addresses, too."`
 	Memory         int64    `help:"Memory budget in MB." default:"512"`
 }
 
@@ -39,7 +36,8 @@ func (s *serveCmd) Run() error {
 	if err := s.checkOpen(); err != nil {
 		return usageError{err}
 	}
-	hooks, err := loadHooks(s.Rules, s.Users)
+	files := hookFiles{s.Rules, s.Users, s.ACL, s.AllowAnonymous}
+	hooks, err := files.load()
 	if err != nil {
 		return usageError{err}
 	}
@@ -71,26 +69,4 @@ func (s *serveCmd) checkOpen() error {
 	}
 	slog.Warn("open mode: anybody who can connect is who they say they are, and sees all positions")
 	return nil
-}
-
-// loadHooks makes the hooks of the files that were given.
-func loadHooks(ruleFiles []string, usersFile string) ([]any, error) {
-	var hooks []any
-	people := rules.NewRoster(nil)
-	if usersFile != "" {
-		f, err := users.Load(usersFile)
-		if err != nil {
-			return nil, err
-		}
-		people = f.People()
-		hooks = append(hooks, f)
-	}
-	set := &rules.Set{}
-	if len(ruleFiles) > 0 {
-		var err error
-		if set, err = rules.Load(ruleFiles...); err != nil {
-			return nil, err
-		}
-	}
-	return append(hooks, georules.New(set, people), chat.New(people, usersFile == "")), nil
 }
