@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 			fmt.Println(err)
 			os.Exit(1)
 		}
-		addr, err := b.Listen("mqtt://127.0.0.1:0")
+		addr, err := b.Listen("mqtt://" + os.Getenv("GEOCAST_TEST_LISTEN"))
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -33,10 +33,12 @@ func TestMain(m *testing.M) {
 }
 
 // child starts a broker in a process of its own.
-func child(t *testing.T, dir string) (*exec.Cmd, net.Addr) {
+func child(t *testing.T, dir string) (*exec.Cmd, net.Addr) { return childAt(t, dir, "127.0.0.1:0") }
+
+func childAt(t *testing.T, dir, listen string) (*exec.Cmd, net.Addr) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), "GEOCAST_TEST_SERVE="+dir)
+	cmd.Env = append(os.Environ(), "GEOCAST_TEST_SERVE="+dir, "GEOCAST_TEST_LISTEN="+listen)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -242,6 +242,7 @@ type loaded struct {
 	id       uint16 // the identifier it was sent under, 0 if it was not
 	released bool   // QoS 2: PUBREC was received; only PUBREL is left
 	skip     bool   // acknowledged before, in an entry that was not
+	done     bool   // so noted in tableDone
 }
 
 // page takes a page into memory: first what was in the window, with its
@@ -264,7 +265,7 @@ func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
 		c.takeLoaded(s, q, &p.items[i])
 	}
 	q.read = max(q.read, p.last)
-	if q.was != nil && q.read >= q.was.read {
+	if q.was != nil && q.read >= q.was.read && len(q.was.done) == 0 {
 		q.was = nil
 	}
 	if q.ended = p.end; p.end {
@@ -283,7 +284,9 @@ func (c *core) takePage(q *queue, p page) {
 		case l.released:
 			continue
 		case l.skip:
-			q.taken(l.at, 0)
+			if q.taken(l.at, 0); l.done {
+				q.open[l.at].done = append(q.open[l.at].done, l.idx)
+			}
 		default:
 			q.taken(l.at, 1)
 		}

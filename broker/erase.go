@@ -21,6 +21,7 @@ func (c *core) erase(s *session) {
 	}
 	c.eraseTable(tableOut2, s.id)
 	c.eraseTable(tableReplay, s.id)
+	c.eraseTable(tableDone, s.id)
 	c.then(func() { c.eraseLog(s.queue.log) }) // what the open batch writes goes, too
 }
 

@@ -73,6 +73,8 @@ type windowRecord struct {
 	read     store.Pos
 	flights  map[place]uint16 // the identifier, 0 if it had not been sent
 	released []uint16
+	// done are QoS 2 messages that arrived, of entries that hold others.
+	done map[place]bool
 }
 
 // place is an item's place in a log.
@@ -86,8 +88,9 @@ func (w *windowRecord) restore(it item) loaded {
 	if w == nil {
 		return loaded{item: it}
 	}
-	id, open := w.flights[place{it.at, it.idx}]
-	return loaded{item: it, id: id, skip: !open && it.at <= w.read}
+	at := place{it.at, it.idx}
+	id, open := w.flights[at]
+	return loaded{item: it, id: id, done: w.done[at], skip: !open && it.at <= w.read || w.done[at]}
 }
 
 var errWindow = errors.New("broker: malformed window record")
@@ -104,6 +107,16 @@ func (c *core) readWindow(session uint64) (w *windowRecord, err error) {
 		if err := w.decode(v); err != nil {
 			return w, err
 		}
+	}
+	err = c.store.Scan(tableDone, be8(session), nil, func(key, _ []byte) store.Next {
+		if w.done == nil {
+			w.done = make(map[place]bool)
+		}
+		w.done[place{store.Pos(binary.BigEndian.Uint64(key[8:])), binary.BigEndian.Uint16(key[16:])}] = true
+		return store.Next{}
+	})
+	if err != nil {
+		return w, err
 	}
 	return w, c.store.Scan(tableOut2, be8(session), nil, func(key, v []byte) store.Next {
 		w.exchange(binary.BigEndian.Uint16(key[8:]), v)

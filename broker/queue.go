@@ -48,6 +48,7 @@ type queue struct {
 type opened struct {
 	left   uint16   // its messages that are not acknowledged
 	bodies []uint64 // the shared bodies that go with it
+	done   []uint16 // its QoS 2 messages that arrived, as noted in tableDone
 }
 
 // taken notes that an entry, with n messages to be acknowledged, is in memory.

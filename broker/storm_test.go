@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -27,7 +28,20 @@ type peer struct {
 	in   []byte
 }
 
-func (p *peer) dial(window uint16) error {
+// dial connects, with patience: the broker may be starting.
+func (p *peer) dial(window uint16) (err error) {
+	for range 200 {
+		if err = p.connect(window); err == nil || errors.Is(err, errEarly) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return err
+}
+
+var errEarly = errors.New("a packet before CONNACK")
+
+func (p *peer) connect(window uint16) error {
 	nc, err := net.Dial("tcp", p.addr.String())
 	if err != nil {
 		return err
@@ -42,7 +56,7 @@ func (p *peer) dial(window uint16) error {
 	}
 	first, body, err := p.read()
 	if err == nil && mqtt.Type(first>>4) != mqtt.CONNACK {
-		err = fmt.Errorf("%v before CONNACK", mqtt.Type(first>>4))
+		err = fmt.Errorf("%w: %v", errEarly, mqtt.Type(first>>4))
 	}
 	if err == nil {
 		_, err = mqtt.DecodeConnack(body, p.v)
@@ -246,17 +260,14 @@ func (s *subscriber) check(t *testing.T, exactly map[string]bool) {
 	}
 }
 
-// TestStorm: publishers and subscribers of all levels that lose their
-// connections, take themselves over and leave without acknowledging. STORM_SEED
-// repeats a run.
-func TestStorm(t *testing.T) {
+// storm is publishers and subscribers of all levels that lose their connections,
+// take themselves over and leave without acknowledging. STORM_SEED repeats a run.
+func storm(t *testing.T, addr net.Addr, n int, beside func(rnd *rand.Rand, done <-chan struct{})) {
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("STORM_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
 	t.Logf("STORM_SEED=%d", seed)
-	_, addr := start(t, broker.Config{Data: t.TempDir()})
-	const n = 600
 	levels := []mqtt.Version{mqtt.V31, mqtt.V311, mqtt.V5}
 	var pubs []*publisher
 	var subs []*subscriber
@@ -277,6 +288,8 @@ func TestStorm(t *testing.T) {
 		c.nc.Close()
 		subs = append(subs, s)
 	}
+	done, besideDone := make(chan struct{}), make(chan struct{})
+	go func() { beside(rand.New(rand.NewPCG(seed, 0)), done); close(besideDone) }()
 	var wg sync.WaitGroup
 	fail := func(err error) {
 		if err != nil {
@@ -291,6 +304,8 @@ func TestStorm(t *testing.T) {
 		wg.Go(func() { fail(s.run(deadline)) })
 	}
 	wg.Wait()
+	close(done)
+	<-besideDone
 	for _, s := range subs {
 		exactly := make(map[string]bool)
 		for _, p := range pubs {
@@ -298,4 +313,27 @@ func TestStorm(t *testing.T) {
 		}
 		s.check(t, exactly)
 	}
+}
+
+func TestStorm(t *testing.T) {
+	_, addr := start(t, broker.Config{Data: t.TempDir()})
+	storm(t, addr, 600, func(*rand.Rand, <-chan struct{}) {})
+}
+
+// The same while the broker is killed and started again.
+func TestStormOverKills(t *testing.T) {
+	dir := t.TempDir()
+	cmd, addr := child(t, dir)
+	storm(t, addr, 600, func(rnd *rand.Rand, done <-chan struct{}) {
+		for range 10 {
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Duration(100+rnd.IntN(300)) * time.Millisecond):
+			}
+			cmd.Process.Kill() //nolint:errcheck // it runs
+			cmd.Wait()         //nolint:errcheck // it was killed
+			cmd, _ = childAt(t, dir, addr.String())
+		}
+	})
 }
