@@ -25,7 +25,7 @@ type usersCmd struct {
 
 // usersFile is the flag that all of them have.
 type usersFile struct {
-	File string `name:"users" help:"Users file." default:"users.yaml" type:"path" placeholder:"FILE"`
+	File string `name:"users" help:"Users file (users.yaml)." default:"users.yaml" type:"path" placeholder:"FILE"`
 }
 
 type usersAddCmd struct {

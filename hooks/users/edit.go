@@ -19,11 +19,11 @@ import (
 
 // Errors of Add, SetSecret and Remove, for callers that test for them.
 var (
-	ErrExists  = errors.New("users: there is a user of that name already")
-	ErrUnknown = errors.New("users: there is no user of that name")
+	ErrExists  = errors.New("there is a user of that name already")
+	ErrUnknown = errors.New("there is no user of that name")
 	// ErrByHand says that the file is written in a way that can't be edited
 	// without touching what is not ours.
-	ErrByHand = errors.New("users: the file is written in a way that only a person can edit; best is one user a line: name: {token: …}")
+	ErrByHand = errors.New("the file is written in a way that only a person can edit; best is one user a line: name: {token: …}")
 )
 
 // Add adds a user to a file, which is made if there is none. All that stands in the
@@ -32,7 +32,7 @@ var (
 func Add(file, name string, u User) error {
 	probe := &File{tokens: map[string][32]byte{}, hashes: map[string]hash{}}
 	if w := probe.checkUser(name, &u); w != nil {
-		return errors.New("users: " + w.text)
+		return errors.New(w.text)
 	}
 	return edit(file, func(s *script, users map[string]User) error {
 		if _, ok := users[name]; ok {
