@@ -1,0 +1,199 @@
+package main
+
+import (
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/client"
+	"github.com/geocast/geocast/hooks/acl"
+	"github.com/geocast/geocast/hooks/users"
+	"github.com/geocast/geocast/mqtt"
+)
+
+// The examples of docs/access.md are files that load.
+func TestAccessExamplesLoad(t *testing.T) {
+	text, err := os.ReadFile("../../docs/access.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) != 2 {
+		t.Fatalf("%d examples", len(blocks))
+	}
+	f, err := users.Parse("users.yaml", []byte(blocks[0][1]))
+	if err != nil {
+		t.Error(err)
+	} else if !f.Shares("climb") {
+		t.Error("climb does not share")
+	}
+	if a, err := acl.Parse("acl.yaml", []byte(blocks[1][1])); err != nil {
+		t.Error(err)
+	} else if a.Len() != 8 {
+		t.Errorf("%d entries", a.Len())
+	}
+}
+
+const accessFile = `
+acl:
+  - deny:    {user: eve, read: "plant/secret/#"}
+  - allow:   {user: "*", read: "plant/#", write: "plant/%u/#"}
+  - allow:   {anonymous: true, read: news}
+  - allow:   {role: backend, read: "users/+/location"}
+  - gateway: {user: lora, for: "truck-*", may: [location]}
+`
+
+// guarded is a broker with users and an access file, as serve makes it.
+type guarded struct {
+	address string
+	tokens  map[string]string
+}
+
+func guard(t *testing.T) *guarded {
+	t.Helper()
+	dir := t.TempDir()
+	g := &guarded{tokens: map[string]string{}}
+	files := hookFiles{users: filepath.Join(dir, "users.yaml"), acl: filepath.Join(dir, "acl.yaml"), anonymous: true}
+	people := map[string]users.User{"ann": {Contacts: []string{"bob"}}, "bob": {Contacts: []string{"ann"}}, "eve": {}, "back": {Role: "backend"}, "lora": {}}
+	for name, u := range people {
+		g.tokens[name], u.Token = users.NewToken()
+		if err := users.Add(files.users, name, u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(files.acl, []byte(accessFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hooks, err := files.load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := broker.New(broker.Config{Hooks: hooks, Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := b.Listen("mqtt://127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	g.address = a.String()
+	return g
+}
+
+// dial signs a user in, nobody for "".
+func (g *guarded) dial(t *testing.T, user string, got chan<- string) *client.Client {
+	t.Helper()
+	c, err := client.Dial(t.Context(), client.Config{Address: g.address, User: user, Password: g.tokens[user], Client: "dev-" + user, Version: mqtt.V5,
+		Receive: func(m *mqtt.Message) { got <- m.Topic + " " + string(m.Payload) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Positions reach contacts and grants only; nobody writes or reads what is not his.
+func TestAccessIsGuarded(t *testing.T) {
+	g := guard(t)
+	inbox := map[string]chan string{}
+	phones := map[string]*client.Client{}
+	for _, user := range []string{"ann", "bob", "eve", "back", "lora", ""} {
+		inbox[user] = make(chan string, 100)
+		phones[user] = g.dial(t, user, inbox[user])
+	}
+	for _, user := range []string{"ann", "eve", "back"} {
+		if err := phones[user].Subscribe(t.Context(), "users/+/location"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		user, filter string
+		yes          bool
+	}{
+		{"eve", "plant/secret/x", false}, {"eve", "plant/#", false}, {"eve", "plant/open", true}, {"ann", "plant/#", true}, {"ann", "#", false}, {"", "news", true}, {"", "plant/x", false},
+		{"", "users/ann/location", false}, {"eve", "users/ann/inbox", false}, {"eve", "$share/g/users/+/location", false}, {"back", "$share/g/users/+/location", true}, {"eve", "$SYS/#", false},
+	} {
+		if err := phones[row.user].Subscribe(t.Context(), row.filter); (err == nil) != row.yes {
+			t.Errorf("%s subscribes %s: %v", row.user, row.filter, err)
+		}
+	}
+	for _, row := range []struct {
+		user, topic string
+		yes         bool
+	}{
+		{"ann", "plant/ann/x", true}, {"ann", "plant/bob/x", false}, {"eve", "users/bob/location", false}, {"lora", "users/ann/location", false}, {"", "users/ann/location", false}, {"", "news", false},
+		{"bob", "users/bob/location", true}, {"lora", "users/truck-7/location/gps", true},
+	} {
+		if err := phones[row.user].Publish(t.Context(), row.topic, []byte(`{"lat":48.2,"lon":16.3,"tst":1790000000}`), false); (err == nil) != row.yes {
+			t.Errorf("%s publishes %s: %v", row.user, row.topic, err)
+		}
+	}
+	want := func(user, topic, part string) {
+		t.Helper()
+		for {
+			select {
+			case got := <-inbox[user]:
+				if strings.HasPrefix(got, topic+" ") && strings.Contains(got, part) {
+					return
+				}
+			case <-time.After(5 * time.Second):
+				t.Fatalf("%s did not get %s", user, topic)
+			}
+		}
+	}
+	want("ann", "users/bob/location", `"who":"bob"`)
+	want("back", "users/bob/location", `"who":"bob"`)
+	want("back", "users/truck-7/location", `"via":"lora"`)
+	for _, user := range []string{"ann", "eve", ""} {
+		for len(inbox[user]) > 0 {
+			if got := <-inbox[user]; strings.HasPrefix(got, "users/") {
+				t.Errorf("%q got %s", user, got)
+			}
+		}
+	}
+}
+
+// The answer of acl explain is its exit code, too.
+func TestExplainExitsByItsAnswer(t *testing.T) {
+	dir := t.TempDir()
+	entries, people := filepath.Join(dir, "acl.yaml"), filepath.Join(dir, "users.yaml")
+	if err := os.WriteFile(entries, []byte(accessFile), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(people, []byte("users: {ann: {}, eve: {}}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []struct {
+		code int
+		out  string
+		args []string
+	}{
+		{0, "allowed by " + entries + ":4: allow: {user: *", []string{"--user", "ann", "read", "plant/secret/x"}},
+		{1, "refused by " + entries + ":3: deny: {user: eve", []string{"--user", "eve", "read", "plant/#"}},
+		{1, "refused by the table of topics", []string{"--user", "eve", "write", "users/ann/inbox"}},
+		{1, `{"allowed":false,"why":"no entry`, []string{"--json", "write", "x"}},
+		{2, "", []string{"--user", "zoe", "write", "x"}}, {2, "", []string{"--user", "eve", "write", "x/#"}}, {2, "", []string{"--user", "eve", "read", "x/#/y"}}, {2, "", []string{"--user", "eve", "look", "x"}},
+	} {
+		out, code := runIn(t, "", append([]string{"acl", "explain", "--acl", entries, "--users", people}, row.args...)...)
+		if code != row.code || !strings.HasPrefix(out, row.out) {
+			t.Errorf("%v exits with %d and says %q", row.args, code, out)
+		}
+	}
+	if out, code := runIn(t, "", "acl", "check", entries); code != 0 || out != "ok: 5 entries\n" {
+		t.Errorf("check exits with %d and says %q", code, out)
+	}
+	if _, code := runIn(t, "", "acl", "check", people); code != 2 {
+		t.Errorf("check of another file exits with %d", code)
+	}
+}
