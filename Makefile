@@ -3,7 +3,7 @@ GO ?= go
 FUZZTIME ?= 10s
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help run demo test race vet fmt lint check fuzz
+.PHONY: help run demo test race vet fmt lint examples check fuzz
 help: ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 run demo: ## build and start the broker with example rules and real bus tracks over TCP
@@ -19,7 +19,9 @@ fmt: ## fail if a file is not formatted
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
 lint: ## golangci-lint, from its own module graph
 	$(GO) run $(LINT) run
-check: fmt vet lint test race ## what must be green before a commit
+examples: ## build and run every example, and look at what it prints
+	$(GO) test -count=1 -v ./examples
+check: fmt vet lint test race examples ## what must be green before a commit
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
