@@ -26,7 +26,7 @@ func TestLinks(t *testing.T) {
 
 // foreign is what belongs to the machine on which a file was written: its folders,
 // and where its modules came from. (Written so that it does not match itself.)
-var foreign = regexp.MustCompile(`(^|[\s"'=(:` + "`" + `])/(work|root|home/[a-z]+)/|proxy[.]golang|sum[.]golang|registry[.]npmjs|pypi[.]org|deb[.]debian|GOPROXY=`)
+var foreign = regexp.MustCompile(`(^|[\s"'=(:` + "`" + `])/(work|root|home/[a-z]+)/|proxy[.]golang|sum[.]golang|registry[.]npmjs|pypi[.]org|deb[.]debian|GOPROXY[=]`)
 
 // No file tells of the machine on which it was written.
 func TestFilesKnowNoMachine(t *testing.T) {
