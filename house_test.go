@@ -29,7 +29,7 @@ var may = map[string][]string{
 	"hooks/trees": {"hooks", "hooks/strictyaml", "rules", "mqtt"},
 	"hooks/mochi": {"hooks", "rules", "chat", "geo", "mqtt"},
 	"rules":       {"geo", "mqtt"}, "chat": {"geo", "mqtt"}, "retained": {"geo", "mqtt"}, "client": {"mqtt"},
-	"mqtt": {}, "geo": {}, "store": {},
+	"mqtt": {}, "geo": {}, "store": {}, "examples": {}, "conformance": {}, // the last two are tests
 }
 
 // owners are the modules that one package owns.
