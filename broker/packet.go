@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/geocast/geocast/hooks"
@@ -113,17 +112,20 @@ func (c *conn) subscribePacket(first byte, body []byte) error {
 	if len(p.Filters) > c.b.cfg.Limits.Subscriptions {
 		return &mqtt.Error{Reason: mqtt.QuotaExceeded, Clause: "MQTT-3.9.3", Text: "SUBSCRIBE has more filters than a session may have"}
 	}
-	refused := make(map[string]mqtt.Reason)
+	s := &subscription{Subscribe: p, refused: make(map[string]mqtt.Reason)}
 	for _, f := range p.Filters {
-		reason, err := c.checkFilter(f)
+		reason, text, err := c.checkFilter(f)
 		if err != nil {
 			return err
 		}
 		if reason != 0 {
-			refused[f.Filter] = reason
+			s.refused[f.Filter] = reason
+		}
+		if s.text == "" {
+			s.text = text
 		}
 	}
-	c.out = append(c.out, command{kind: cmdSubscribe, conn: c, any: &subscription{p, refused}})
+	c.out = append(c.out, command{kind: cmdSubscribe, conn: c, any: s})
 	return nil
 }
 
@@ -131,30 +133,32 @@ func (c *conn) subscribePacket(first byte, body []byte) error {
 type subscription struct {
 	*mqtt.Subscribe
 	refused map[string]mqtt.Reason
+	text    string // why the first of them was
 }
 
-func (c *conn) checkFilter(f mqtt.Subscription) (mqtt.Reason, error) {
-	if mqtt.ValidFilter(f.Filter) != nil {
-		return mqtt.TopicFilterInvalid, nil
+func (c *conn) checkFilter(f mqtt.Subscription) (reason mqtt.Reason, text string, err error) {
+	if err := mqtt.ValidFilter(f.Filter); err != nil {
+		return mqtt.TopicFilterInvalid, strings.TrimPrefix(err.Error(), "mqtt: "), nil
 	}
 	_, rest, shared, err := mqtt.ParseShared(f.Filter)
 	if err != nil {
-		return mqtt.TopicFilterInvalid, nil
+		return mqtt.TopicFilterInvalid, strings.TrimPrefix(err.Error(), "mqtt: "), nil
 	}
 	if !shared {
 		rest = f.Filter
 	} else if f.NoLocal {
-		return 0, &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.8.3-4", Text: "No Local on a shared subscription"}
+		return 0, "", &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.8.3-4", Text: "No Local on a shared subscription"}
 	}
 	err = c.b.mayRead(&hooks.Request{Identity: &c.identity, Action: hooks.Read, Topic: rest, QoS: f.QoS, Shared: shared})
 	if err == nil {
-		return 0, nil
+		return 0, "", nil
 	}
-	var r *hooks.Refusal
-	if errors.As(err, &r) && r.Reason >= 0x80 {
-		return r.Reason, nil
+	reason, text = refusal(err)
+	if reason < 0x80 || reason == mqtt.UnspecifiedError {
+		reason = mqtt.NotAuthorized
 	}
-	return mqtt.NotAuthorized, nil
+	c.b.often.warn("a subscription was refused", "filter", f.Filter, "client", c.identity.Client, "user", c.identity.User, "reason", reason, "text", text)
+	return reason, text, nil
 }
 
 // connectPacket authenticates a client and asks the core for its session.

@@ -124,7 +124,11 @@ func (c *conn) input(b []byte) error {
 		return c.parse(b)
 	}
 	done := make(chan error, 1)
-	c.b.work(func() { done <- c.parse(b) })
+	if c.connected {
+		c.b.work(func() { done <- c.parse(b) })
+	} else { // authentication may take long; the workers are for those who are in
+		c.b.wg.Go(func() { done <- c.parse(b) })
+	}
 	return <-done
 }
 

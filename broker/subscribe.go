@@ -14,6 +14,9 @@ func (c *core) subscribe(s *session, p *subscription) bool {
 	}
 	cn := s.conn
 	ack := mqtt.Suback{ID: p.ID}
+	if !cn.mute && cn.takes(len(p.text)+len(p.Filters)) {
+		ack.ReasonString = p.text
+	}
 	var fresh []*replay
 	for _, f := range p.Filters {
 		reason, r := c.subscribeOne(s, f, p.SubID, p.refused[f.Filter])
