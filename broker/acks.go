@@ -47,19 +47,19 @@ func (c *core) settled(f flight) {
 	}
 	q.messages = max(q.messages-1, 0)
 	q.bytes = max(q.bytes-int(f.size), 0)
-	if o := q.open[f.at]; f.qos == 2 && q.owner != nil && o != nil && o.left > 1 {
+	if o := q.open[f.at]; f.qos == 2 && o != nil && o.left > 1 {
 		// The entry stays for its other messages: after a crash this one must
 		// not be sent again.
 		o.done = append(o.done, f.idx)
-		c.cur.w.Put(tableDone, doneKey(q.owner.id, place{f.at, f.idx}), nil)
+		c.cur.w.Put(tableDone, doneKey(q.log.ID, place{f.at, f.idx}), nil)
 	}
 	if gone := q.acked(f.at); gone != nil {
 		c.removeEntry(q, f.at, gone)
 	}
 }
 
-func doneKey(session uint64, p place) []byte {
-	k := append(be8(session), be8(uint64(p.at))...)
+func doneKey(log uint64, p place) []byte {
+	k := append(be8(log), be8(uint64(p.at))...)
 	return binary.BigEndian.AppendUint16(k, p.idx)
 }
 
@@ -70,7 +70,7 @@ func (c *core) removeEntry(q *queue, at store.Pos, o *opened) {
 		c.unref(n)
 	}
 	for _, idx := range o.done {
-		c.cur.w.Delete(tableDone, doneKey(q.owner.id, place{at, idx}))
+		c.cur.w.Delete(tableDone, doneKey(q.log.ID, place{at, idx}))
 	}
 }
 

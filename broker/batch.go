@@ -17,7 +17,7 @@ const (
 	tableMeta     store.Table = 0x26 // "core" → clock and counters
 	tableBody     store.Table = 0x27 // body number → message shared by entries
 	tableGroup    store.Table = 0x2b // group id → name and filter
-	tableDone     store.Table = 0x30 // session id, entry, index → a QoS 2 message that arrived
+	tableDone     store.Table = 0x30 // log id, entry, index → a QoS 2 message that arrived
 
 	logQueue byte = 'q' // a session's undelivered messages
 	logGroup byte = 'g' // a shared subscription's

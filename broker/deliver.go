@@ -85,9 +85,11 @@ func (c *core) push(s *session, it *item) {
 	}
 }
 
-// mayPublish reports whether the window and the output buffer have room.
+// mayPublish reports whether the window and the output buffer have room. Before
+// the first page of the queue has put back what the last connection had in its
+// window, no identifier may be given to anything else.
 func (c *core) mayPublish(s *session) bool {
-	return s.box().window.Free() > 0 && s.conn.buffered() < outCap
+	return s.queue.loaded && s.box().window.Free() > 0 && s.conn.buffered() < outCap
 }
 
 // pump sends what waits while the window has room, then reads on.

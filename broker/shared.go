@@ -79,7 +79,8 @@ func (c *core) leave(s *session, filter string) {
 	if len(g.members) == 0 {
 		c.groups.Delete(rest, filter)
 		c.cur.w.Delete(tableGroup, be8(g.id))
-		c.eraseLog(g.queue.log)
+		c.eraseTable(tableDone, g.id)
+		c.then(func() { c.eraseLog(g.queue.log) })
 	}
 }
 
@@ -222,22 +223,26 @@ func (c *core) readGroup(g *group) {
 		return
 	}
 	q.reading = true
-	after, done := q.read, q.done
+	after, done, first, was := q.read, q.done, !q.loaded, q.was
 	c.b.work(func() {
-		p := c.readPage(q.log, 0, after, false, nil)
+		p := c.readPage(q.log, g.id, after, first, was)
 		c.mail.post(command{kind: cmdCall, call: func() { c.pageGroup(g, p, done) }})
 	})
 }
 
 func (c *core) pageGroup(g *group, p page, done store.Pos) {
 	q := &g.queue
-	q.reading, q.loaded = false, true
+	q.reading = false
 	if p.err != nil {
 		c.log.Error("shared queue could not be read", "filter", g.filter, "err", p.err)
 		return
 	}
+	q.loaded, q.was = true, p.was
 	c.takePage(q, p)
 	for i := range p.items {
+		if p.items[i].skip {
+			continue
+		}
 		it := p.items[i].item
 		it.from = q
 		if it.msg == nil {

@@ -1,11 +1,13 @@
 package broker_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +23,7 @@ import (
 // identifiers that it has received.
 type peer struct {
 	id   string
+	user string // empty for none
 	addr net.Addr
 	v    mqtt.Version
 	rnd  *rand.Rand
@@ -50,7 +53,7 @@ func (p *peer) connect(window uint16) error {
 		p.nc.Close() // else the old one is taken over
 	}
 	p.nc, p.in = nc, nil
-	c := &mqtt.Connect{Version: p.v, ClientID: p.id, KeepAlive: 60, SessionExpiry: 3600, ReceiveMaximum: window}
+	c := &mqtt.Connect{Version: p.v, ClientID: p.id, HasUsername: p.user != "", Username: p.user, KeepAlive: 60, SessionExpiry: 3600, ReceiveMaximum: window}
 	if err := p.send(mqtt.AppendConnect(nil, c)); err != nil {
 		return err
 	}
@@ -80,7 +83,7 @@ func (p *peer) read() (first byte, body []byte, err error) {
 			p.in = p.in[n:]
 			return f, b, nil
 		}
-		if err := p.nc.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		if err := p.nc.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
 			return 0, nil, err
 		}
 		buf := make([]byte, 4096)
@@ -96,6 +99,7 @@ func (p *peer) read() (first byte, body []byte, err error) {
 // connection again and again.
 type publisher struct {
 	peer
+	to   string // a topic other than t/{id}
 	qos  byte
 	n    int
 	next int            // the next message
@@ -127,7 +131,11 @@ func (p *publisher) run() error {
 }
 
 func (p *publisher) publish(id uint16, dup bool) error {
-	m := &mqtt.Publish{Topic: []byte("t/" + p.id), Payload: []byte(strconv.Itoa(p.msgs[id])), QoS: p.qos, ID: id, Dup: dup}
+	topic := "t/" + p.id
+	if p.to != "" {
+		topic = p.to
+	}
+	m := &mqtt.Publish{Topic: []byte(topic), Payload: []byte(strconv.Itoa(p.msgs[id])), QoS: p.qos, ID: id, Dup: dup}
 	return p.send(mqtt.AppendPublish(nil, m, p.v))
 }
 
@@ -171,9 +179,13 @@ type subscriber struct {
 	want map[string]int // by publisher
 	got  map[string][]int
 	had2 map[uint16]bool
+	crew *crew // set for a member of a shared subscription
 }
 
 func (s *subscriber) done() bool {
+	if s.crew != nil {
+		return s.crew.done()
+	}
 	for who, n := range s.want {
 		last := 0
 		for _, k := range s.got[who] {
@@ -197,8 +209,21 @@ func (s *subscriber) run(deadline time.Time) error {
 				break
 			}
 		}
+		if s.crew != nil && s.rnd.IntN(2) == 0 {
+			s.nc.Close() // the others have work meanwhile
+		}
 	}
 	return nil
+}
+
+// number is the message's number: the payload, or an inbox event's seq.
+func number(payload []byte) int {
+	var e event
+	if json.Unmarshal(payload, &e) == nil && e.Seq != 0 {
+		return e.Seq
+	}
+	n, _ := strconv.Atoi(string(payload))
+	return n
 }
 
 func (s *subscriber) step() error {
@@ -222,9 +247,12 @@ func (s *subscriber) step() error {
 		return err
 	}
 	if p.QoS < 2 || !s.had2[p.ID] {
-		n, _ := strconv.Atoi(string(p.Payload))
+		n := number(p.Payload)
 		who := strings.TrimPrefix(string(p.Topic), "t/")
 		s.got[who] = append(s.got[who], n)
+		if s.crew != nil {
+			s.crew.take(who, n)
+		}
 	}
 	if p.QoS == 2 {
 		s.had2[p.ID] = true
@@ -324,16 +352,71 @@ func TestStorm(t *testing.T) {
 func TestStormOverKills(t *testing.T) {
 	dir := t.TempDir()
 	cmd, addr := child(t, dir)
-	storm(t, addr, 600, func(rnd *rand.Rand, done <-chan struct{}) {
+	storm(t, addr, 600, killing(t, &cmd, dir, addr))
+}
+
+// inboxStorm: a person's devices of all levels come and go while events arrive;
+// each sees the numbers without a hole.
+func inboxStorm(t *testing.T, addr net.Addr, n int, beside func(rnd *rand.Rand, done <-chan struct{})) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	p := &publisher{peer: peer{id: "pub", addr: addr, v: mqtt.V5, rnd: rand.New(rand.NewPCG(seed, 1))}, to: "tell/ann", qos: 2, n: n}
+	var devices []*subscriber
+	for i, v := range []mqtt.Version{mqtt.V31, mqtt.V311, mqtt.V5} {
+		d := &subscriber{peer: peer{id: fmt.Sprint("dev", i), user: "ann", addr: addr, v: v, rnd: rand.New(rand.NewPCG(seed, uint64(10+i)))},
+			want: map[string]int{"users/ann/inbox": n}}
+		c := dial(t, addr, d.v)
+		c.connect(d.id, user("ann"), lasting)
+		c.subscribe("users/ann/inbox", 1)
+		c.nc.Close()
+		devices = append(devices, d)
+	}
+	done, besideDone := make(chan struct{}), make(chan struct{})
+	go func() { beside(rand.New(rand.NewPCG(seed, 0)), done); close(besideDone) }()
+	var wg sync.WaitGroup
+	run := func(f func() error) {
+		wg.Go(func() {
+			if err := f(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	run(p.run)
+	deadline := time.Now().Add(30 * time.Second)
+	for _, d := range devices {
+		run(func() error { return d.run(deadline) })
+	}
+	wg.Wait()
+	close(done)
+	<-besideDone
+	for _, d := range devices {
+		d.check(t, nil)
+	}
+}
+
+func TestInboxStorm(t *testing.T) {
+	_, addr := start(t, broker.Config{Data: t.TempDir(), Hooks: []any{teller{}}})
+	inboxStorm(t, addr, 2000, func(*rand.Rand, <-chan struct{}) {})
+}
+
+func TestInboxStormOverKills(t *testing.T) {
+	dir := t.TempDir()
+	cmd, addr := child(t, dir)
+	inboxStorm(t, addr, 2000, killing(t, &cmd, dir, addr))
+}
+
+// killing kills the broker again and again, and starts another.
+func killing(t *testing.T, cmd **exec.Cmd, dir string, addr net.Addr) func(*rand.Rand, <-chan struct{}) {
+	return func(rnd *rand.Rand, done <-chan struct{}) {
 		for range 10 {
 			select {
 			case <-done:
 				return
-			case <-time.After(time.Duration(100+rnd.IntN(300)) * time.Millisecond):
+			case <-time.After(time.Duration(50+rnd.IntN(300)) * time.Millisecond):
 			}
-			cmd.Process.Kill() //nolint:errcheck // it runs
-			cmd.Wait()         //nolint:errcheck // it was killed
-			cmd, _ = childAt(t, dir, addr.String())
+			(*cmd).Process.Kill() //nolint:errcheck // it runs
+			(*cmd).Wait()         //nolint:errcheck // it was killed
+			*cmd, _ = childAt(t, dir, addr.String())
 		}
-	})
+	}
 }
