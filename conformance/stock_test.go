@@ -318,3 +318,48 @@ func TestToolsUnderstandEachOther(t *testing.T) {
 		})
 	}
 }
+
+// MQTT.js, as in a browser, over WebSocket.
+func TestMQTTjs(t *testing.T) {
+	need(t, "node")
+	if _, err := os.Stat(filepath.Join("node_modules", "mqtt")); err != nil {
+		t.Skip("MQTT.js is not installed (npm install --no-package-lock, in conformance)")
+	}
+	_, web, _ := serve(t, t.TempDir())
+	if got, want := run(t, "node", "mqttjs.js", "ws://127.0.0.1:"+web+"/mqtt"), "ok 3\nok 4\nok 5\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Python paho, over TCP and WebSocket.
+func TestPythonPaho(t *testing.T) {
+	python := "/usr/bin/python3" // the system's, which has Debian's modules
+	need(t, python)
+	if err := exec.Command(python, "-c", "import paho.mqtt.client").Run(); err != nil {
+		t.Skip("Python paho is not installed (Debian: python3-paho-mqtt)")
+	}
+	tcp, web, _ := serve(t, t.TempDir())
+	want := "ok tcp 3\nok tcp 4\nok tcp 5\nok websockets 3\nok websockets 4\nok websockets 5\n"
+	if got := run(t, python, "python_client.py", tcp, web); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// What the OwnTracks apps do: level 3, a keep alive of an hour, subscriptions at
+// QoS 2 with wildcards, and reports in their own JSON.
+func TestOwnTracks(t *testing.T) {
+	port, _, _ := serve(t, t.TempDir())
+	eachTool(t, func(t *testing.T, pub, sub []string) {
+		user := strings.ToLower(filepath.Base(t.Name()))
+		session := "-V mqttv31 -k 3600 -c -u " + user + " -i " + user + "phone -q 2 -t owntracks/+/+ -t owntracks/+/+/event -t owntracks/+/+/info -t owntracks/" + user + "/phone/cmd"
+		name, args := with(sub, port, session+" -E")
+		run(t, name, args...)
+		report := `{"_type":"location","tid":"ph","lat":48.2082,"lon":16.3738,"tst":1790000000,"acc":12,"batt":80,"t":"u"}`
+		name, args = with(pub, port, "-V mqttv31 -k 3600 -u "+user+" -i "+user+"phone2 -q 1 -r -t owntracks/"+user+"/phone")
+		run(t, name, append(args, "-m", report)...)
+		name, args = with(sub, port, "-u "+user+" -q 1 -C 1 -W 10 -t users/"+user+"/location")
+		if got := run(t, name, args...); !strings.Contains(got, `"lat":48.2082,"lon":16.3738`) {
+			t.Errorf("got %s", got)
+		}
+	})
+}
