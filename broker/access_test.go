@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -73,6 +74,33 @@ func TestSlowSignInsDelayNobody(t *testing.T) {
 	for _, c := range waiting {
 		if first, _ := c.read(); mqtt.Type(first>>4) != mqtt.CONNACK {
 			t.Fatalf("got %v", mqtt.Type(first>>4))
+		}
+	}
+}
+
+// whoAsks notes the user of each publish by its topic.
+type whoAsks struct{ users sync.Map }
+
+func (w *whoAsks) Authorize(r *hooks.Request) error {
+	w.users.Store(r.Topic, r.Identity.User)
+	return nil
+}
+
+// Without an authenticator a client is its user name, else the client id that it
+// chose; the server's own choice makes nobody of it.
+func TestOpenModeUsers(t *testing.T) {
+	w := &whoAsks{}
+	_, addr := start(t, broker.Config{Hooks: []any{w}})
+	for _, row := range []struct{ id, name, user string }{
+		{"watch", "tim", "tim"}, {"watch", "", "watch"}, {"", "", ""}, {"", "tim", "tim"}, {"a/b", "", "a/b"}, {strings.Repeat("x", 200), "", ""},
+	} {
+		c := dial(t, addr, mqtt.V5)
+		c.connect(row.id, func(p *mqtt.Connect) { p.Username, p.HasUsername = row.name, row.name != "" })
+		topic := fmt.Sprintf("t/%s/%s", row.id, row.name)
+		c.publish(topic, "x", 1, 1)
+		c.wantAck(mqtt.PUBACK, 1)
+		if got, _ := w.users.Load(topic); got != row.user {
+			t.Errorf("client id %q with user name %q is %q, want %q", row.id, row.name, got, row.user)
 		}
 	}
 }

@@ -63,12 +63,22 @@ func hookName(x any) string {
 	return ""
 }
 
+// openIdentity is who a client is when nobody signs in: who it says it is, by its
+// user name, else by the client id, if that is its own and not too long for a name.
+func openIdentity(p *mqtt.Connect, assigned bool) hooks.Identity {
+	id := hooks.Identity{User: p.Username, Client: p.ClientID}
+	if id.User == "" && !assigned && len(p.ClientID) <= 128 {
+		id.User = p.ClientID
+	}
+	return id
+}
+
 // authenticate asks each Authenticator until one knows the credentials. With
-// none configured every client is who it says it is (open mode).
-func (b *Broker) authenticate(c *conn, p *mqtt.Connect) (hooks.Identity, error) {
-	open := hooks.Identity{User: p.Username, Client: p.ClientID}
+// none configured every client is who it says it is (open mode). assigned says
+// that the client id is the server's.
+func (b *Broker) authenticate(c *conn, p *mqtt.Connect, assigned bool) (hooks.Identity, error) {
 	if len(b.hooks.authenticators) == 0 {
-		return open, nil
+		return openIdentity(p, assigned), nil
 	}
 	cred := &hooks.Credentials{
 		ClientID: p.ClientID, Username: p.Username, HasUsername: p.HasUsername,

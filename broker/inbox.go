@@ -318,17 +318,5 @@ func cmpErr(errs ...error) error {
 	return nil
 }
 
-// encodeName percent-encodes what may not stand in a topic level.
-func encodeName(name string) string {
-	const hex = "0123456789ABCDEF"
-	var out []byte
-	for i := 0; i < len(name); i++ {
-		b := name[i]
-		if b <= ' ' || b == 0x7f || b == '/' || b == '+' || b == '#' || b == '%' || b == '$' && i == 0 {
-			out = append(out, '%', hex[b>>4], hex[b&15])
-			continue
-		}
-		out = append(out, b)
-	}
-	return string(out)
-}
+// encodeName is how a user stands in a topic level.
+func encodeName(name string) string { return hooks.EncodeName(name) }

@@ -184,7 +184,7 @@ func (c *conn) connectPacket(first byte, body []byte) error {
 		p.ClientID = c.b.assignID()
 		r.assigned = p.ClientID
 	}
-	if r.identity, err = c.b.authenticate(c, p); err != nil {
+	if r.identity, err = c.b.authenticate(c, p, r.assigned != ""); err != nil {
 		return c.refuseConnect(err)
 	}
 	c.identity = r.identity
