@@ -13,7 +13,7 @@ import (
 // applier is a hooks.Applier as the core runs it.
 type applier struct {
 	hooks.Applier
-	filters []string
+	filters filters
 	recent  map[string]recent // what is not yet readable from the store
 	due     int64
 }
@@ -30,14 +30,7 @@ type recent struct {
 // write that the Gate did not.
 const preparedFor = 20_000
 
-func (a *applier) wants(topic string) bool {
-	for _, f := range a.filters {
-		if mqtt.Match(f, topic) {
-			return true
-		}
-	}
-	return false
-}
+func (a *applier) wants(topic string) bool { return a.filters.match(topic) }
 
 // tx is what an Applier may do during one command.
 type tx struct {
@@ -186,7 +179,8 @@ func (c *core) restoreHooks() error {
 		if !ok {
 			continue
 		}
-		ap := &applier{Applier: a, filters: a.Filters(), recent: make(map[string]recent)}
+		ap := &applier{Applier: a, recent: make(map[string]recent)}
+		ap.filters.set(a.Filters())
 		if err := a.Restore(hookReader{c.store, a.Name()}, c.clock.now); err != nil {
 			return fmt.Errorf("broker: hook %s: %w", a.Name(), err)
 		}
@@ -228,8 +222,7 @@ func (b *Broker) gate(p *hooks.Publish) (err error) {
 			err = fmt.Errorf("broker: gate panicked: %v", r)
 		}
 	}()
-	for i := range b.hooks.gates {
-		g := &b.hooks.gates[i]
+	for _, g := range b.hooks.gates {
 		if !g.wants(p.Message.Topic) {
 			continue
 		}

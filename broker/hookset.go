@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
@@ -13,7 +14,7 @@ type hookSet struct {
 	authenticators []hooks.Authenticator
 	authorizers    []hooks.Authorizer
 	observers      []*observer
-	gates          []gate
+	gates          []*gate
 }
 
 func sortHooks(all []any) (h hookSet) {
@@ -25,7 +26,7 @@ func sortHooks(all []any) (h hookSet) {
 			h.authorizers = append(h.authorizers, a)
 		}
 		if g, ok := x.(hooks.Gate); ok {
-			h.gates = append(h.gates, gate{Gate: g, filters: g.Filters(), name: hookName(x)})
+			h.gates = append(h.gates, newGate(g, hookName(x)))
 		}
 		if o, ok := x.(hooks.Observer); ok {
 			h.observers = append(h.observers, newObserver(o))
@@ -40,17 +41,41 @@ func (h *hookSet) sees() bool { return len(h.authorizers) > 0 || len(h.gates) > 
 // gate is a hooks.Gate as the broker runs it.
 type gate struct {
 	hooks.Gate
-	filters []string
+	filters filters
 	name    string
 }
 
-func (g *gate) wants(topic string) bool {
-	for _, f := range g.filters {
-		if mqtt.Match(f, topic) {
+func newGate(h hooks.Gate, name string) *gate {
+	g := &gate{Gate: h, name: name}
+	g.filters.set(h.Filters())
+	return g
+}
+
+func (g *gate) wants(topic string) bool { return g.filters.match(topic) }
+
+// filters are what a hook wants to see, for any goroutine.
+type filters struct{ list atomic.Pointer[[]string] }
+
+func (f *filters) set(list []string) { f.list.Store(&list) }
+
+func (f *filters) match(topic string) bool {
+	for _, filter := range *f.list.Load() {
+		if mqtt.Match(filter, topic) {
 			return true
 		}
 	}
 	return false
+}
+
+// Refilter reads the filters of Gates and Appliers anew, for hooks whose filters
+// follow a configuration that has changed.
+func (b *Broker) Refilter() {
+	for _, g := range b.hooks.gates {
+		g.filters.set(g.Filters())
+	}
+	for _, a := range b.core.appliers {
+		a.filters.set(a.Filters())
+	}
 }
 
 // reader reads the records of the Applier that the gate is, too.

@@ -162,7 +162,7 @@ type Reader interface {
 // error refuses the publish. A panic refuses it with UnspecifiedError.
 type Gate interface {
 	// Filters are the topic filters of the publishes that it wants to see;
-	// they are read once, when the broker starts.
+	// they are read when the broker starts, and at broker.Refilter.
 	Filters() []string
 	Gate(ctx context.Context, p *Publish, r Reader) error
 }

@@ -21,8 +21,10 @@ import (
 // and an Applier (which steps the engine, in the core). Make one with New.
 type Hook struct {
 	people  rules.People
-	sources []*rules.Source
+	sources atomic.Pointer[[]*rules.Source]
 	engine  *rules.Engine // owned by the core
+	// next is a set that takes over at the next command.
+	next atomic.Pointer[rules.Set]
 	// The last fix of each tracker that was applied: who, tracker → tst.
 	last map[[2]string]int64
 	// Gateway reports whether a client may report the position of another user;
@@ -40,7 +42,31 @@ var (
 
 // New returns a hook that runs set over people.
 func New(set *rules.Set, people rules.People) *Hook {
-	return &Hook{people: people, sources: set.Sources(), engine: rules.New(set, people), last: make(map[[2]string]int64)}
+	h := &Hook{people: people, engine: rules.New(set, people), last: make(map[[2]string]int64)}
+	h.source(set)
+	return h
+}
+
+func (h *Hook) source(set *rules.Set) {
+	s := set.Sources()
+	h.sources.Store(&s)
+}
+
+// Replace lets the engine go on with another set from the next command on; what
+// did not change keeps its state. After it, the broker must read Filters anew
+// (broker.Refilter). It is safe for concurrent use.
+func (h *Hook) Replace(set *rules.Set) {
+	h.source(set)
+	h.next.Store(set)
+}
+
+// takeOver begins to use a set that waits.
+func (h *Hook) takeOver(tx hooks.Tx) {
+	if set := h.next.Swap(nil); set != nil {
+		for _, s := range h.engine.Replace(set) {
+			tx.Delete(append([]byte("e"), s.Key...))
+		}
+	}
 }
 
 // Name keys the engine's state in the store.
@@ -49,7 +75,7 @@ func (h *Hook) Name() string { return "georules" }
 // Filters are the location topics, OwnTracks' and the sources'.
 func (h *Hook) Filters() []string {
 	f := []string{"users/+/location", "users/+/location/+", "owntracks/+/+", "owntracks/+/+/event"}
-	for _, s := range h.sources {
+	for _, s := range *h.sources.Load() {
 		f = append(f, s.Filter)
 	}
 	return f
@@ -77,7 +103,7 @@ type prepared struct {
 
 func (h *Hook) decode(p *hooks.Publish) (d prepared, bad []geo.Rejection, err error) {
 	topic := p.Message.Topic
-	for _, s := range h.sources {
+	for _, s := range *h.sources.Load() {
 		if mqtt.Match(s.Filter, topic) {
 			d.fixes, bad, err = s.Decode(topic, p.Message.Payload, p.At)
 			return d, bad, err
@@ -141,6 +167,7 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	if p.Depth > 0 {
 		return hooks.Route, nil // a position of our own on its way
 	}
+	h.takeOver(tx)
 	d, _ := p.Prepared[h].(prepared)
 	for _, f := range d.fixes {
 		f.Recv = tx.Now()
@@ -213,6 +240,7 @@ func (h *Hook) position(tx hooks.Tx, f *geo.Fix, via string) {
 
 // Tick lets the engine's timers run.
 func (h *Hook) Tick(tx hooks.Tx) int64 {
+	h.takeOver(tx)
 	events, state := h.engine.Tick(tx.Now())
 	if err := h.commit(tx, events, state); err != nil {
 		return 0

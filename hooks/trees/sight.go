@@ -18,11 +18,15 @@ func (h *Hook) MaySee(user, topic string) bool {
 	tree, rest, _ := strings.Cut(topic, "/")
 	level, rest, _ := strings.Cut(rest, "/")
 	owner := hooks.DecodeName(level)
-	if tree != "groups" && owner == user {
+	p := h.policy.Load()
+	me := p.identity(&hooks.Identity{User: user})
+	switch {
+	case me == nil:
+		return false
+	case tree != "groups" && owner == user:
 		return true
 	}
-	p := h.policy.Load()
-	r := hooks.Request{Identity: p.identity(&hooks.Identity{User: user}), Action: hooks.Read, Topic: topic}
+	r := hooks.Request{Identity: me, Action: hooks.Read, Topic: topic}
 	if decided, err := p.Entries.Decide(&r, true); decided {
 		return err == nil
 	}
@@ -58,5 +62,6 @@ func (h *Hook) Gateway(from *hooks.Identity, who string) bool {
 		return from.User != ""
 	}
 	p := h.policy.Load()
-	return p.Entries.Gateway(p.identity(from), who)
+	me := p.identity(from)
+	return me != nil && p.Entries.Gateway(me, who)
 }

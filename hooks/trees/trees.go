@@ -41,6 +41,9 @@ type Policy struct {
 	// Shares reports whether members of a group see each other's positions; nil
 	// is no group.
 	Shares func(group string) bool
+	// Known says that People are all there are: a user who is not among them,
+	// since the users file was read again without him, may nothing any more.
+	Known bool
 	// Entries is the access file. nil leaves all plain topics to everybody.
 	Entries Entries
 }
@@ -119,6 +122,7 @@ const (
 	byTable   = "the table of topics in users/, groups/ and owntracks/"
 	bySystem  = "$SYS is for role admin, and for all in open mode"
 	byDefault = "no entry of the access file speaks about it"
+	byUsers   = "the users file"
 	byNothing = "there is no access file: plain topics are open"
 )
 
@@ -140,9 +144,14 @@ func (h *Hook) Explain(r *hooks.Request) (allowed bool, why string) {
 
 // decide is Authorize that says by what.
 func (h *Hook) decide(p *Policy, r *hooks.Request) (by string, err error) {
-	asked := *r
-	asked.Identity = p.identity(r.Identity)
 	tree := h.owns(first(r.Topic))
+	if !tree && p.Entries == noFile && !p.Known && r.Action == hooks.Write {
+		return byNothing, nil // the short way of most publishes
+	}
+	asked := *r
+	if asked.Identity = p.identity(r.Identity); asked.Identity == nil {
+		return byUsers, refuse(mqtt.NotAuthorized, "user %s is not known any more", r.Identity.User)
+	}
 	decided, err := p.Entries.Decide(&asked, tree)
 	switch {
 	case tree && decided && (err != nil || r.Action == hooks.Read):
@@ -170,10 +179,17 @@ func (h *Hook) readSystem(r *hooks.Request) error {
 }
 
 // identity is id with the role, groups and tags that the people know of it now: a
-// will that is sent later is asked about with a name only.
+// will that is sent later is asked about with a name only. It is nil for who must
+// be known and is not.
 func (p *Policy) identity(id *hooks.Identity) *hooks.Identity {
+	if id.User == "" {
+		return id
+	}
 	who, ok := p.People.User(id.User)
-	if !ok || id.User == "" {
+	switch {
+	case !ok && p.Known:
+		return nil
+	case !ok:
 		return id
 	}
 	known := *id

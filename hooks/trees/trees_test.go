@@ -266,3 +266,55 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+// Who is taken out of the users file may nothing any more, connected or not.
+func TestWhoIsGoneMayNothing(t *testing.T) {
+	p := policy(t, house, file)
+	p.Known = true
+	h := trees.New(false, p, everything)
+	bob := &hooks.Identity{User: "bob", Client: "c", Role: "admin", Verified: true}
+	asked := []*hooks.Request{
+		{Identity: bob, Topic: "plant/bob"}, {Identity: bob, Topic: "users/bob/location"}, {Identity: bob, Action: hooks.Read, Topic: "users/bob/inbox"},
+		{Identity: bob, Action: hooks.Read, Topic: "plant/x"}, {Identity: bob, Topic: "users/bob/state", Will: true},
+	}
+	for _, r := range asked {
+		check(t, h.Authorize(r), 0, "")
+	}
+	p = policy(t, "users: {ann: {contacts: [bob]}}", file)
+	p.Known = true
+	h.Set(p)
+	for _, r := range append(asked, &hooks.Request{Identity: bob, Action: hooks.Read, Topic: "$SYS/#"}) {
+		check(t, h.Authorize(r), mqtt.NotAuthorized, "user bob is not known any more")
+	}
+	if h.MaySee("bob", "users/ann/location") || h.MaySee("bob", "users/bob/inbox") {
+		t.Error("bob is still sent something")
+	}
+	check(t, h.Authorize(&hooks.Request{Identity: &hooks.Identity{Client: "c"}, Topic: "x"}), mqtt.NotAuthorized, "you may not")
+}
+
+func BenchmarkAuthorize(b *testing.B) {
+	f, err := users.Parse("users.yaml", []byte(house))
+	if err != nil {
+		b.Fatal(err)
+	}
+	entries, err := acl.Parse("acl.yaml", []byte(file))
+	if err != nil {
+		b.Fatal(err)
+	}
+	ann := &hooks.Identity{User: "ann", Client: "c"}
+	for _, row := range []struct {
+		name    string
+		entries trees.Entries
+		topic   string
+	}{{"plain", nil, "plant/ann"}, {"plain by an entry", entries, "plant/ann"}, {"own position", nil, "users/ann/location"}} {
+		b.Run(row.name, func(b *testing.B) {
+			h := trees.New(false, trees.Policy{People: f.People(), Shares: f.Shares, Entries: row.entries}, everything)
+			b.ReportAllocs()
+			for b.Loop() {
+				if h.Authorize(&hooks.Request{Identity: ann, Topic: row.topic}) != nil {
+					b.Fatal("refused")
+				}
+			}
+		})
+	}
+}
