@@ -46,7 +46,7 @@ func (f *hookFiles) policy() (p trees.Policy, authenticators []any, err error) {
 		if err != nil {
 			return p, nil, err
 		}
-		p.People, p.Shares = file.People(), file.Shares
+		p.People, p.Shares, p.Known = file.People(), file.Shares, true
 		authenticators = append(authenticators, file)
 		if f.anonymous {
 			authenticators = append(authenticators, users.Anonymous{})

@@ -19,14 +19,13 @@ func (h *Hook) MaySee(user, topic string) bool {
 	level, rest, _ := strings.Cut(rest, "/")
 	owner := hooks.DecodeName(level)
 	p := h.policy.Load()
-	me := p.identity(&hooks.Identity{User: user})
 	switch {
-	case me == nil:
+	case p.gone(user):
 		return false
 	case tree != "groups" && owner == user:
 		return true
 	}
-	r := hooks.Request{Identity: me, Action: hooks.Read, Topic: topic}
+	r := hooks.Request{Identity: p.identity(&hooks.Identity{User: user}), Action: hooks.Read, Topic: topic}
 	if decided, err := p.Entries.Decide(&r, true); decided {
 		return err == nil
 	}
@@ -62,6 +61,5 @@ func (h *Hook) Gateway(from *hooks.Identity, who string) bool {
 		return from.User != ""
 	}
 	p := h.policy.Load()
-	me := p.identity(from)
-	return me != nil && p.Entries.Gateway(me, who)
+	return !p.gone(from.User) && p.Entries.Gateway(p.identity(from), who)
 }

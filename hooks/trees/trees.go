@@ -50,10 +50,12 @@ type Policy struct {
 
 // Hook is the trees as an Authorizer and a Tree. Make one with New.
 type Hook struct {
-	open    bool
-	trees   []string
-	filters []string
-	policy  atomic.Pointer[Policy]
+	open   bool
+	trees  []string
+	others []hooks.Applier
+	policy atomic.Pointer[Policy]
+	// filters are those of the others.
+	filters atomic.Pointer[[]string]
 }
 
 var (
@@ -69,20 +71,26 @@ func New(open bool, p Policy, others ...any) *Hook {
 	h := &Hook{open: open}
 	for _, x := range others {
 		if a, ok := x.(hooks.Applier); ok {
-			h.filters = append(h.filters, a.Filters()...)
-		}
-	}
-	for _, tree := range []string{"users", "groups", "owntracks"} {
-		if slices.ContainsFunc(h.filters, func(f string) bool { return strings.HasPrefix(f, tree+"/") }) {
-			h.trees = append(h.trees, tree)
+			h.others = append(h.others, a)
 		}
 	}
 	h.Set(p)
+	for _, tree := range []string{"users", "groups", "owntracks"} {
+		if slices.ContainsFunc(*h.filters.Load(), func(f string) bool { return strings.HasPrefix(f, tree+"/") }) {
+			h.trees = append(h.trees, tree)
+		}
+	}
 	return h
 }
 
-// Set replaces the policy. Requests that are being answered keep the old one.
+// Set replaces the policy, and reads the filters of the others anew. Requests that
+// are being answered keep the old ones. It is safe for concurrent use.
 func (h *Hook) Set(p Policy) {
+	var filters []string
+	for _, a := range h.others {
+		filters = append(filters, a.Filters()...)
+	}
+	h.filters.Store(&filters)
 	if p.People == nil {
 		p.People = &rules.Roster{}
 	}
@@ -145,13 +153,14 @@ func (h *Hook) Explain(r *hooks.Request) (allowed bool, why string) {
 // decide is Authorize that says by what.
 func (h *Hook) decide(p *Policy, r *hooks.Request) (by string, err error) {
 	tree := h.owns(first(r.Topic))
-	if !tree && p.Entries == noFile && !p.Known && r.Action == hooks.Write {
+	if p.gone(r.Identity.User) {
+		return byUsers, refuse(mqtt.NotAuthorized, "user %s is not known any more", r.Identity.User)
+	}
+	if !tree && p.Entries == noFile && r.Action == hooks.Write {
 		return byNothing, nil // the short way of most publishes
 	}
 	asked := *r
-	if asked.Identity = p.identity(r.Identity); asked.Identity == nil {
-		return byUsers, refuse(mqtt.NotAuthorized, "user %s is not known any more", r.Identity.User)
-	}
+	asked.Identity = p.identity(r.Identity)
 	decided, err := p.Entries.Decide(&asked, tree)
 	switch {
 	case tree && decided && (err != nil || r.Action == hooks.Read):
@@ -178,18 +187,20 @@ func (h *Hook) readSystem(r *hooks.Request) error {
 	return refuse(mqtt.NotAuthorized, "$SYS is for role admin")
 }
 
-// identity is id with the role, groups and tags that the people know of it now: a
-// will that is sent later is asked about with a name only. It is nil for who must
-// be known and is not.
-func (p *Policy) identity(id *hooks.Identity) *hooks.Identity {
-	if id.User == "" {
-		return id
+// gone reports whether a user must be known and is not.
+func (p *Policy) gone(user string) bool {
+	if user == "" || !p.Known {
+		return false
 	}
+	_, ok := p.People.User(user)
+	return !ok
+}
+
+// identity is id with the role, groups and tags that the people know of it now: a
+// will that is sent later is asked about with a name only.
+func (p *Policy) identity(id *hooks.Identity) *hooks.Identity {
 	who, ok := p.People.User(id.User)
-	switch {
-	case !ok && p.Known:
-		return nil
-	case !ok:
+	if !ok || id.User == "" {
 		return id
 	}
 	known := *id

@@ -74,7 +74,7 @@ func (h *Hook) write(p *Policy, r *hooks.Request) error {
 // taken reports whether one of the other hooks deals with the topic: else it would
 // go to subscribers as it came.
 func (h *Hook) taken(topic string) bool {
-	return slices.ContainsFunc(h.filters, func(f string) bool { return mqtt.Match(f, topic) })
+	return slices.ContainsFunc(*h.filters.Load(), func(f string) bool { return mqtt.Match(f, topic) })
 }
 
 func (h *Hook) writeTable(p *Policy, r *hooks.Request, level []string) error {
