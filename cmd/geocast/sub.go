@@ -150,6 +150,9 @@ func (s *subCmd) subscribe(ctx context.Context, conn *client.Client, stderr io.W
 	reasons, err := conn.SubscribeTo(ctx, id, filters...)
 	for i, r := range reasons {
 		if r >= 0x80 {
+			if len(reasons) == 1 {
+				break // the error says it
+			}
 			fmt.Fprintf(stderr, "geocast: the broker refused %s: %v\n", s.Topics[i], r)
 		} else {
 			s.Connection.debugf(stderr, "subscribed to %s at QoS %d", s.Topics[i], r)

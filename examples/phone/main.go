@@ -33,6 +33,7 @@ type event struct {
 type phone struct {
 	server       *url.URL
 	user, friend string
+	password     []byte
 	conn         *autopaho.ConnectionManager
 	events       chan event
 	last         uint64 // the number of the last event that was seen
@@ -42,7 +43,7 @@ type phone struct {
 // 0 with a Session Expiry makes the broker go on where the phone left.
 func (p *phone) connect(ctx context.Context) error {
 	cfg := autopaho.ClientConfig{
-		ServerUrls: []*url.URL{p.server}, KeepAlive: 300, ConnectUsername: p.user, SessionExpiryInterval: 7 * 24 * 3600,
+		ServerUrls: []*url.URL{p.server}, KeepAlive: 300, ConnectUsername: p.user, ConnectPassword: p.password, SessionExpiryInterval: 7 * 24 * 3600,
 		OnConnectionUp: func(c *autopaho.ConnectionManager, a *paho.Connack) {
 			fmt.Printf("%s is online, session present: %t\n", p.user, a.SessionPresent)
 			topics := []paho.SubscribeOptions{{Topic: "users/" + p.user + "/inbox", QoS: 1}, {Topic: "users/" + p.friend + "/location", QoS: 1}}
@@ -98,6 +99,7 @@ func (p *phone) report(ctx context.Context, lat, lon float64) error {
 func main() {
 	address := flag.String("url", "mqtt://127.0.0.1:1883", "the broker")
 	user := flag.String("user", "", "who you are; without it ann and bob play it through")
+	password := flag.String("password", "", "your password or token")
 	to := flag.String("to", "bob", "whom you write to, and whose position you see")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -106,7 +108,7 @@ func main() {
 	if err == nil && *user == "" {
 		err = play(ctx, u)
 	} else if err == nil {
-		err = talk(ctx, &phone{server: u, user: *user, friend: *to, events: make(chan event, 1000)})
+		err = talk(ctx, &phone{server: u, user: *user, friend: *to, password: []byte(*password), events: make(chan event, 1000)})
 	}
 	if err != nil {
 		log.Fatal(err)
