@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/hooks/acl"
 	"github.com/geocast/geocast/hooks/chat"
 	"github.com/geocast/geocast/hooks/georules"
@@ -9,55 +10,88 @@ import (
 	"github.com/geocast/geocast/rules"
 )
 
-// hookFiles are the files that the hooks are made of; empty is none.
+// hookFiles are the files that the hooks are made of; empty is none. They can be
+// read again while a broker runs.
 type hookFiles struct {
 	rules     []string
 	users     string
 	acl       string
 	anonymous bool // lets clients without credentials in beside the users
+
+	// what load has made of them
+	people *users.Live // nil in open mode
+	engine *georules.Hook
+	access *trees.Hook
 }
 
-// load makes the hooks: who somebody is, what he may, rules and chat.
-func (f *hookFiles) load() ([]any, error) {
-	set := &rules.Set{}
+// contents is what stands in the files.
+type contents struct {
+	set    *rules.Set
+	users  *users.File // nil in open mode
+	policy trees.Policy
+}
+
+// read reads all files, or names what is wrong in one.
+func (f *hookFiles) read() (c contents, err error) {
+	c.set = &rules.Set{}
 	if len(f.rules) > 0 {
-		var err error
-		if set, err = rules.Load(f.rules...); err != nil {
-			return nil, err
+		if c.set, err = rules.Load(f.rules...); err != nil {
+			return c, err
 		}
 	}
-	policy, authenticators, err := f.policy()
-	if err != nil {
-		return nil, err
-	}
-	open := f.users == ""
-	geo := georules.New(set, policy.People)
-	talk := chat.New(policy.People, open)
-	access := trees.New(open, policy, geo, talk)
-	geo.Gateway = access.Gateway
-	return append(authenticators, access, geo, talk), nil
-}
-
-// policy reads the users and the access file.
-func (f *hookFiles) policy() (p trees.Policy, authenticators []any, err error) {
-	p.People = rules.NewRoster(nil)
+	c.policy.People = rules.NewRoster(nil)
 	if f.users != "" {
-		file, err := users.Load(f.users)
-		if err != nil {
-			return p, nil, err
+		if c.users, err = users.Load(f.users); err != nil {
+			return c, err
 		}
-		p.People, p.Shares, p.Known = file.People(), file.Shares, true
-		authenticators = append(authenticators, file)
-		if f.anonymous {
-			authenticators = append(authenticators, users.Anonymous{})
-		}
+		c.policy = trees.Policy{People: c.users.People(), Shares: c.users.Shares, Known: true}
 	}
 	if f.acl != "" {
 		entries, err := acl.Load(f.acl)
 		if err != nil {
-			return p, nil, err
+			return c, err
 		}
-		p.Entries = entries
+		c.policy.Entries = entries
 	}
-	return p, authenticators, nil
+	return c, nil
+}
+
+// load makes the hooks: who somebody is, what he may, rules and chat.
+func (f *hookFiles) load() (all []any, err error) {
+	c, err := f.read()
+	if err != nil {
+		return nil, err
+	}
+	people := c.policy.People
+	if c.users != nil {
+		f.people = users.NewLive(c.users)
+		people = f.people
+		all = append(all, f.people)
+		if f.anonymous {
+			all = append(all, users.Anonymous{})
+		}
+	}
+	open := c.users == nil
+	talk := chat.New(people, open)
+	f.engine = georules.New(c.set, c.policy.People)
+	f.access = trees.New(open, c.policy, f.engine, talk)
+	f.engine.Gateway = f.access.Gateway
+	return append(all, f.access, f.engine, talk), nil
+}
+
+// reload reads the files again, all of them or none: if one has an error, all stays
+// as it was. What b does from then on follows them.
+func (f *hookFiles) reload(b *broker.Broker) error {
+	c, err := f.read()
+	if err != nil {
+		return err
+	}
+	if c.users != nil {
+		f.people.Set(c.users)
+		f.engine.ReplacePeople(c.policy.People)
+	}
+	f.engine.Replace(c.set)
+	b.Refilter()
+	f.access.Set(c.policy)
+	return nil
 }

@@ -51,6 +51,8 @@ acl:
 
 // guarded is a broker with users and an access file, as serve makes it.
 type guarded struct {
+	files   *hookFiles
+	broker  *broker.Broker
 	address string
 	tokens  map[string]string
 }
@@ -87,7 +89,7 @@ func guard(t *testing.T) *guarded {
 			t.Error(err)
 		}
 	})
-	g.address = a.String()
+	g.address, g.files, g.broker = a.String(), &files, b
 	return g
 }
 
@@ -161,6 +163,46 @@ func TestAccessIsGuarded(t *testing.T) {
 				t.Errorf("%q got %s", user, got)
 			}
 		}
+	}
+}
+
+// The files are read again whole or not at all, and hold from then on: for who
+// signs in, and for who is there already.
+func TestUsersAndEntriesAreReadAgain(t *testing.T) {
+	g := guard(t)
+	ann, bob := g.dial(t, "ann", make(chan string, 10)), g.dial(t, "bob", make(chan string, 10))
+	may := func(c *client.Client, topic string) bool {
+		t.Helper()
+		return c.Publish(t.Context(), topic, []byte("x"), false) == nil
+	}
+	var stored string
+	g.tokens["zoe"], stored = users.NewToken()
+	if err := users.Add(g.files.users, "zoe", users.User{Token: stored}); err != nil {
+		t.Fatal(err)
+	}
+	if err := users.Remove(g.files.users, "bob"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(g.files.acl, []byte("acl: [{alow: {}}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.files.reload(g.broker); err == nil || !strings.Contains(err.Error(), `acl.yaml:1:8: unknown key "alow"`) {
+		t.Fatalf("a file with an error: %v", err)
+	}
+	if !may(ann, "plant/ann/x") || !may(bob, "plant/bob/x") || may(ann, "attic/x") {
+		t.Fatal("half of the files holds")
+	}
+	if err := os.WriteFile(g.files.acl, []byte(`acl: [{allow: {all: true, write: "attic/#"}}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.files.reload(g.broker); err != nil {
+		t.Fatal(err)
+	}
+	if may(ann, "plant/ann/x") || !may(ann, "attic/x") || may(bob, "attic/x") {
+		t.Error("the new files don't hold")
+	}
+	if zoe := g.dial(t, "zoe", make(chan string, 10)); !may(zoe, "attic/x") || !may(zoe, "users/ann/chat") || may(zoe, "users/bob/chat") {
+		t.Error("zoe may not what she may, or writes to who is gone")
 	}
 }
 

@@ -65,10 +65,11 @@ func (c *aclExplainCmd) Run() error {
 		return usageError{err}
 	}
 	files := hookFiles{users: c.Users, acl: c.ACL}
-	policy, _, err := files.policy()
+	read, err := files.read()
 	if err != nil {
 		return usageError{err}
 	}
+	policy := read.policy
 	if _, known := policy.People.User(c.User); c.Users != "" && c.User != "" && !known {
 		return usageError{fmt.Errorf("%s knows no user %q", c.Users, c.User)}
 	}

@@ -20,11 +20,13 @@ import (
 // Hook is the rules engine as a Gate (which decodes and authorises, on a worker)
 // and an Applier (which steps the engine, in the core). Make one with New.
 type Hook struct {
-	people  rules.People
+	people  *roll // owned by the core
 	sources atomic.Pointer[[]*rules.Source]
 	engine  *rules.Engine // owned by the core
 	// next is a set that takes over at the next command.
 	next atomic.Pointer[rules.Set]
+	// known are people that take over at the next command.
+	known atomic.Pointer[roll]
 	// The last fix of each tracker that was applied: who, tracker → tst.
 	last map[[2]string]int64
 	// Gateway reports whether a client may report the position of another user;
@@ -42,7 +44,8 @@ var (
 
 // New returns a hook that runs set over people.
 func New(set *rules.Set, people rules.People) *Hook {
-	h := &Hook{people: people, engine: rules.New(set, people), last: make(map[[2]string]int64)}
+	r := &roll{people}
+	h := &Hook{people: r, engine: rules.New(set, r), last: make(map[[2]string]int64)}
 	h.source(set)
 	return h
 }
@@ -60,8 +63,19 @@ func (h *Hook) Replace(set *rules.Set) {
 	h.next.Store(set)
 }
 
-// takeOver begins to use a set that waits.
+// roll is the people as the engine asks them: others can take their place between
+// two steps.
+type roll struct{ rules.People }
+
+// ReplacePeople lets the rules go on with other people from the next command on. It
+// is safe for concurrent use.
+func (h *Hook) ReplacePeople(people rules.People) { h.known.Store(&roll{people}) }
+
+// takeOver begins to use people and a set that wait.
 func (h *Hook) takeOver(tx hooks.Tx) {
+	if r := h.known.Swap(nil); r != nil {
+		*h.people = *r
+	}
 	if set := h.next.Swap(nil); set != nil {
 		for _, s := range h.engine.Replace(set) {
 			tx.Delete(append([]byte("e"), s.Key...))
