@@ -29,6 +29,7 @@ type Broker struct {
 	ended    chan struct{} // closed by Close
 	gated    bool          // a hook wants to see publishes before the core
 	stats    stats
+	gauges   gauges
 	often    oftenLog
 	clockMs  atomic.Int64 // the core's time, for others
 	conns    atomic.Uint64
@@ -50,8 +51,8 @@ type Broker struct {
 // ends it. It returns an error if the configuration is wrong, the store can't
 // be opened, or holds a newer format.
 func New(cfg Config) (*Broker, error) {
-	cfg = cfg.withDefaults()
-	if err := cfg.Limits.validate(); err != nil {
+	cfg = cfg.WithDefaults()
+	if err := cfg.Limits.Validate(); err != nil {
 		return nil, err
 	}
 	st, err := openStore(cfg)

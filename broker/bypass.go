@@ -33,7 +33,9 @@ func (c *conn) bypass(m *mqtt.Message) bool {
 		if t.id != 0 {
 			d.SubIDs = []uint32{t.id}
 		}
-		t.conn.deliver(m, d)
+		if t.conn.deliver(m, d) {
+			c.b.stats.delivered.Add(1)
+		}
 	}
 	c.b.stats.routed(n)
 	return true

@@ -82,7 +82,8 @@ type Limits struct {
 	Subscriptions int
 }
 
-func (c Config) withDefaults() Config {
+// WithDefaults returns c with its zero fields filled in, as New uses it.
+func (c Config) WithDefaults() Config {
 	def(&c.Memory, 512<<20)
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -117,7 +118,11 @@ func def[T comparable](v *T, d T) {
 	}
 }
 
-func (l Limits) validate() error {
+// Validate reports the first bound that is out of its range; zero fields stand
+// for their defaults.
+func (l Limits) Validate() error {
+	c := Config{Limits: l}.WithDefaults()
+	l = c.Limits
 	if l.ReceiveMaximum < 1 || l.ReceiveMaximum > 65535 {
 		return fmt.Errorf("broker: ReceiveMaximum %d is not in 1..65535", l.ReceiveMaximum)
 	}

@@ -2,6 +2,47 @@ package broker
 
 import "sync/atomic"
 
+// Stats is what a broker counts. Totals begin at its start; the others are as of
+// the last tenth of a second.
+type Stats struct {
+	// Connections are open now, of whatever state; Sessions include those that
+	// are offline.
+	Connections, Sessions, Subscriptions, Groups, RetainedTopics, Inboxes int64
+	// RetainedBytes is what retained messages take on disk, about; FreeBytes is
+	// what is free on the data folder's volume, 0 without one.
+	RetainedBytes, FreeBytes int64
+	// Commits is the number of the last batch that is on stable storage.
+	Commits uint64
+	// Published are messages that were routed, Delivered those that were sent.
+	Published, Delivered uint64
+	// Dropped are QoS 0 messages that a slow reader did not get, Overflow what
+	// queues lost to their bounds, InboxCut what inboxes did, Expired what came
+	// too late, TooLarge what was above a client's maximum, Unobserved events
+	// that an Observer was too slow for.
+	Dropped, Overflow, InboxCut, Expired, TooLarge, Unobserved uint64
+	// Malformed are connections that broke the protocol, Refused publishes that
+	// were not taken.
+	Malformed, Refused uint64
+	// NoSpace is true while the disk is so full that publishes are refused.
+	NoSpace bool
+}
+
+// Stats returns the counters. It may be called at any time.
+func (b *Broker) Stats() Stats {
+	s, g := &b.stats, &b.gauges
+	b.mu.Lock()
+	open := len(b.open)
+	b.mu.Unlock()
+	return Stats{
+		Connections: int64(open), Sessions: g.sessions.Load(), Subscriptions: g.subscriptions.Load(), Groups: g.groups.Load(),
+		RetainedTopics: g.retained.Load(), RetainedBytes: g.retainedBytes.Load(), Inboxes: g.inboxes.Load(),
+		FreeBytes: s.free.Load(), Commits: g.commits.Load(), Published: s.published.Load(), Delivered: s.delivered.Load(),
+		Dropped: s.dropped0.Load(), Overflow: s.overflow.Load(), InboxCut: s.inboxCut.Load(), Expired: s.expired.Load(),
+		TooLarge: s.tooLarge.Load(), Unobserved: s.unobserved.Load(), Malformed: s.malformed.Load(), Refused: s.refused.Load(),
+		NoSpace: b.noSpace.Load(),
+	}
+}
+
 // stats counts what an operator wants to see. Every drop and refusal has a
 // counter.
 type stats struct {
@@ -13,3 +54,21 @@ type stats struct {
 }
 
 func (s *stats) routed(int) { s.published.Add(1) }
+
+// gauges are the sizes of what the core holds, as of its last tick.
+type gauges struct {
+	sessions, subscriptions, groups, retained, retainedBytes, inboxes atomic.Int64
+	commits                                                           atomic.Uint64
+}
+
+// gauge notes the sizes; the core calls it.
+func (c *core) gauge() {
+	g := &c.b.gauges
+	g.sessions.Store(int64(len(c.sessions)))
+	g.subscriptions.Store(int64(c.index.Len()))
+	g.groups.Store(int64(c.groups.Len()))
+	g.retained.Store(int64(c.topics.Len()))
+	g.retainedBytes.Store(c.topics.Bytes())
+	g.inboxes.Store(int64(len(c.users)))
+	g.commits.Store(c.released)
+}

@@ -43,6 +43,7 @@ func (t *timers) due(now int64, n int) (ran bool) {
 func (c *core) tick() {
 	now := c.clock.advance(time.Now())
 	c.b.clockMs.Store(now)
+	c.gauge()
 	for n := 0; n < 1000 && !c.full() && c.timers.due(now, 1); n++ {
 	}
 	c.tickHooks()

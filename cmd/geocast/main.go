@@ -15,9 +15,11 @@ var version = "devel"
 
 // cli has one field for each command.
 type cli struct {
+	Init    initCmd          `cmd:"" help:"Write a configuration with comments to start from."`
 	Serve   serveCmd         `cmd:"" help:"Run the broker."`
 	Demo    demoCmd          `cmd:"" help:"Run the broker with example rules and real bus tracks, sent by MQTT clients over TCP."`
 	Rules   rulesCmd         `cmd:"" help:"Check rules, or try them on tracks."`
+	Config  configCmd        `cmd:"" help:"Check a configuration, or print it with its defaults."`
 	Users   usersCmd         `cmd:"" help:"Add users, change and list them."`
 	ACL     aclCmd           `cmd:"" name:"acl" help:"Check an access file, or say who may what and why."`
 	Pub     pubCmd           `cmd:"" help:"Publish, with the flags of mosquitto_pub."`

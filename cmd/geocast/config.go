@@ -1,0 +1,303 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks/strictyaml"
+)
+
+// config is geocast.yaml as it is written. Sizes and durations are texts with a
+// unit; relative paths are relative to the file.
+type config struct {
+	Version        int              `yaml:"version"`
+	Data           string           `yaml:"data"`
+	Memory         string           `yaml:"memory"`
+	Reserve        string           `yaml:"reserve"`
+	CPUs           int              `yaml:"cpus"`
+	Linger         string           `yaml:"linger"`
+	Listen         strictyaml.Texts `yaml:"listen"`
+	HTTP           string           `yaml:"http"`
+	Admin          string           `yaml:"admin"`
+	TLS            tlsConfig        `yaml:"tls"`
+	Origins        strictyaml.Texts `yaml:"origins"`
+	Users          string           `yaml:"users"`
+	ACL            string           `yaml:"acl"`
+	AllowAnonymous bool             `yaml:"allow_anonymous"`
+	Rules          strictyaml.Texts `yaml:"rules"`
+	Log            logConfig        `yaml:"log"`
+	Limits         limits           `yaml:"limits"`
+}
+
+type tlsConfig struct {
+	Cert     string `yaml:"cert"`
+	Key      string `yaml:"key"`
+	ClientCA string `yaml:"client_ca"`
+}
+
+type logConfig struct {
+	Level  string `yaml:"level"`
+	Format string `yaml:"format"`
+}
+
+// limits are broker.Limits as they are written.
+type limits struct {
+	Packet          string `yaml:"packet"`
+	Connect         string `yaml:"connect"`
+	ReceiveMaximum  int    `yaml:"receive_maximum"`
+	Window          int    `yaml:"window"`
+	TopicAliases    int    `yaml:"topic_aliases"`
+	SessionExpiry   string `yaml:"session_expiry"`
+	QueueMessages   int    `yaml:"queue_messages"`
+	QueueBytes      string `yaml:"queue_bytes"`
+	PendingMessages int    `yaml:"pending_messages"`
+	PendingBytes    string `yaml:"pending_bytes"`
+	InboxKeep       string `yaml:"inbox_keep"`
+	InboxEvents     int    `yaml:"inbox_events"`
+	InboxBytes      string `yaml:"inbox_bytes"`
+	Inboxes         int    `yaml:"inboxes"`
+	Retained        int    `yaml:"retained"`
+	Subscriptions   int    `yaml:"subscriptions"`
+	ServerKeepAlive string `yaml:"server_keep_alive"`
+}
+
+// settings are what the program runs with: the file and the flags over it.
+type settings struct {
+	config
+	doc    *strictyaml.Document // nil without a file
+	broker broker.Config
+	level  slog.Level
+}
+
+// readConfig reads a file; an empty name is an empty file. Errors are
+// *strictyaml.Fault.
+func readConfig(name string) (*settings, error) {
+	s := &settings{}
+	if name == "" {
+		return s, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if s.doc, err = strictyaml.Parse(name, text); err != nil {
+		return nil, err
+	}
+	if err := s.doc.Decode(&s.config); err != nil {
+		return nil, err
+	}
+	if s.Version > 1 {
+		return nil, s.fault([]any{"version", ""}, "version %d is not known; this geocast reads version 1", s.Version)
+	}
+	s.rebase(filepath.Dir(name))
+	return s, nil
+}
+
+// fault is an error at a place of the file, or in a flag.
+func (s *settings) fault(path []any, format string, args ...any) error {
+	if s.doc != nil {
+		return s.doc.Fault(path, format, args...)
+	}
+	return fmt.Errorf(format, args...)
+}
+
+// rebase makes paths relative to the file's folder.
+func (s *settings) rebase(dir string) {
+	paths := []*string{&s.Data, &s.TLS.Cert, &s.TLS.Key, &s.TLS.ClientCA, &s.Users, &s.ACL}
+	for i := range s.Rules {
+		paths = append(paths, &s.Rules[i])
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(dir, *p)
+		}
+	}
+}
+
+// resolve checks everything that can be checked without starting, and fills in
+// what the broker runs with.
+func (s *settings) resolve() error {
+	if len(s.Listen) == 0 {
+		s.Listen = strictyaml.Texts{"mqtt://127.0.0.1:1883"}
+	}
+	if err := errors.Join(s.sizes()...); err != nil {
+		return err
+	}
+	for _, check := range []func() error{s.numbers, s.addresses, s.checkOpen, s.logging, s.files} {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	b := &s.broker
+	b.Data, b.Origins = s.Data, s.Origins
+	l, w := &b.Limits, &s.Limits
+	l.ReceiveMaximum, l.Window, l.TopicAliases = w.ReceiveMaximum, w.Window, w.TopicAliases
+	l.QueueMessages, l.PendingMessages, l.InboxEvents = w.QueueMessages, w.PendingMessages, w.InboxEvents
+	l.Inboxes, l.Retained, l.Subscriptions = w.Inboxes, w.Retained, w.Subscriptions
+	if err := l.Validate(); err != nil {
+		return s.fault([]any{"limits"}, "%s", strings.TrimPrefix(err.Error(), "broker: "))
+	}
+	return nil
+}
+
+// sizes reads the texts with units.
+func (s *settings) sizes() (errs []error) {
+	b, l, w := &s.broker, &s.broker.Limits, &s.Limits
+	var packet, pending int64
+	var keep time.Duration
+	for _, f := range []struct {
+		path []any
+		text string
+		into *int64
+	}{
+		{[]any{"memory", ""}, s.Memory, &b.Memory}, {[]any{"reserve", ""}, s.Reserve, &b.Reserve},
+		{[]any{"limits", "packet", ""}, w.Packet, &packet}, {[]any{"limits", "queue_bytes", ""}, w.QueueBytes, &l.QueueBytes},
+		{[]any{"limits", "pending_bytes", ""}, w.PendingBytes, &pending}, {[]any{"limits", "inbox_bytes", ""}, w.InboxBytes, &l.InboxBytes},
+	} {
+		if f.text == "" {
+			continue
+		}
+		var err error
+		if *f.into, err = parseSize(f.text); err != nil {
+			errs = append(errs, s.fault(f.path, "%s", err))
+		}
+	}
+	for _, f := range []struct {
+		path []any
+		text string
+		into *time.Duration
+	}{
+		{[]any{"linger", ""}, s.Linger, &b.Linger}, {[]any{"limits", "connect", ""}, w.Connect, &l.Connect},
+		{[]any{"limits", "session_expiry", ""}, w.SessionExpiry, &l.SessionExpiry}, {[]any{"limits", "inbox_keep", ""}, w.InboxKeep, &l.InboxKeep},
+		{[]any{"limits", "server_keep_alive", ""}, w.ServerKeepAlive, &keep},
+	} {
+		if f.text == "" {
+			continue
+		}
+		var err error
+		if *f.into, err = parseSpan(f.text); err != nil {
+			errs = append(errs, s.fault(f.path, "%s", err))
+		}
+	}
+	if keep > 65535*time.Second {
+		errs = append(errs, s.fault([]any{"limits", "server_keep_alive", ""}, "at most 65535s"))
+	}
+	l.Packet, l.PendingBytes, l.ServerKeepAlive = int(packet), int(pending), uint16(keep/time.Second)
+	if s.Linger != "" && b.Linger == 0 {
+		b.Linger = -1 // none
+	}
+	return errs
+}
+
+// numbers refuses what would be taken for "not set".
+func (s *settings) numbers() error {
+	w := &s.Limits
+	for name, n := range map[string]int{"receive_maximum": w.ReceiveMaximum, "window": w.Window, "topic_aliases": w.TopicAliases,
+		"queue_messages": w.QueueMessages, "pending_messages": w.PendingMessages, "inbox_events": w.InboxEvents, "inboxes": w.Inboxes,
+		"retained": w.Retained, "subscriptions": w.Subscriptions} {
+		if n < 0 {
+			return s.fault([]any{"limits", name, ""}, "%s is %d; a bound is above 0", name, n)
+		}
+	}
+	if s.CPUs < 0 || s.CPUs > 1024 {
+		return s.fault([]any{"cpus", ""}, "cpus is %d; wanted is 0 (all) to 1024", s.CPUs)
+	}
+	if s.broker.Memory != 0 && s.broker.Memory < 64<<20 {
+		return s.fault([]any{"memory", ""}, "memory is %s; at least 64MB", s.Memory)
+	}
+	return nil
+}
+
+// addresses checks where to listen.
+func (s *settings) addresses() error {
+	for i, l := range s.Listen {
+		u, err := url.Parse(l)
+		if err != nil || u.Host == "" {
+			return s.fault([]any{"listen", i}, "listen %q is no address; write it like mqtt://0.0.0.0:1883", l)
+		}
+		switch u.Scheme {
+		case "mqtt", "ws":
+		case "mqtts", "wss":
+			if s.TLS.Cert == "" {
+				return s.fault([]any{"listen", i}, "listen %q needs tls: {cert: …, key: …}", l)
+			}
+		default:
+			return s.fault([]any{"listen", i}, "listen %q: the scheme is mqtt, mqtts, ws or wss", l)
+		}
+	}
+	for name, a := range map[string]string{"http": s.HTTP, "admin": s.Admin} {
+		if _, _, err := net.SplitHostPort(a); a != "" && err != nil {
+			return s.fault([]any{name, ""}, "%s %q is no address; write it like 127.0.0.1:8080", name, a)
+		}
+	}
+	if (s.TLS.Cert == "") != (s.TLS.Key == "") {
+		return s.fault([]any{"tls"}, "tls needs both cert and key")
+	}
+	return nil
+}
+
+// checkOpen refuses to be open to the world by accident.
+func (s *settings) checkOpen() error {
+	if s.Users != "" || s.AllowAnonymous {
+		return nil
+	}
+	for i, l := range s.Listen {
+		if u, err := url.Parse(l); err == nil && !loopback(u.Hostname()) {
+			return s.fault([]any{"listen", i}, "listen %s: on other than loopback addresses clients must sign in: give a users file, or allow_anonymous (--allow-anonymous)", l)
+		}
+	}
+	if host, _, err := net.SplitHostPort(s.HTTP); s.HTTP != "" && err == nil && !loopback(host) {
+		return s.fault([]any{"http", ""}, "http %s: on other than loopback addresses clients must sign in: give a users file, or allow_anonymous (--allow-anonymous)", s.HTTP)
+	}
+	return nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (s *settings) logging() error {
+	if s.Log.Level != "" {
+		if err := s.level.UnmarshalText([]byte(s.Log.Level)); err != nil {
+			return s.fault([]any{"log", "level", ""}, "log level %q is not known; debug, info, warn or error", s.Log.Level)
+		}
+	}
+	if f := s.Log.Format; f != "" && f != "text" && f != "json" {
+		return s.fault([]any{"log", "format", ""}, "log format %q is not known; text or json", f)
+	}
+	return nil
+}
+
+// files looks whether the files that are named can be read.
+func (s *settings) files() error {
+	named := map[string]string{"users": s.Users, "acl": s.ACL}
+	for name, file := range named {
+		if _, err := os.Stat(file); file != "" && err != nil {
+			return s.fault([]any{name, ""}, "%s: %s", name, noSuch(err))
+		}
+	}
+	for i, file := range s.Rules {
+		if _, err := os.Stat(file); err != nil {
+			return s.fault([]any{"rules", i}, "rules: %s", noSuch(err))
+		}
+	}
+	return nil
+}
+
+func noSuch(err error) string {
+	var p *fs.PathError
+	if errors.As(err, &p) && errors.Is(err, fs.ErrNotExist) {
+		return p.Path + " does not exist"
+	}
+	return err.Error()
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/geocast/geocast/broker"
+)
+
+type configCmd struct {
+	Check configCheckCmd `cmd:"" help:"Say what is wrong with a configuration and the files that it names."`
+	Print configPrintCmd `cmd:"" help:"Print the configuration as it is used, defaults included."`
+}
+
+type configCheckCmd struct {
+	serveFlags
+}
+
+// Help shows an example.
+func (configCheckCmd) Help() string { return "Example: geocast config check -c geocast.yaml" }
+
+// Run checks everything but the store and the addresses themselves.
+func (c *configCheckCmd) Run() error {
+	s, err := c.settings()
+	if err != nil {
+		return usageError{err}
+	}
+	files := hookFiles{rules: s.Rules, users: s.Users, acl: s.ACL, anonymous: s.AllowAnonymous}
+	if _, err := files.load(); err != nil {
+		return usageError{err}
+	}
+	if _, err := loadCerts(s.TLS); err != nil {
+		return usageError{err}
+	}
+	fmt.Println("ok")
+	return nil
+}
+
+type configPrintCmd struct {
+	serveFlags
+}
+
+// Help shows an example.
+func (configPrintCmd) Help() string { return "Example: geocast config print -c geocast.yaml" }
+
+// Run prints the configuration as YAML that could be used in its place.
+func (c *configPrintCmd) Run() error {
+	s, err := c.settings()
+	if err != nil {
+		return usageError{err}
+	}
+	out, err := yaml.MarshalWithOptions(s.inUse(), yaml.IndentSequence(true))
+	if err != nil {
+		return err
+	}
+	_, err = os.Stdout.Write(out)
+	return err
+}
+
+// inUse is the configuration with its defaults filled in.
+func (s *settings) inUse() config {
+	c, b := s.config, s.broker.WithDefaults()
+	c.Version = 1
+	c.Memory, c.Linger = showSize(b.Memory), showSpan(max(b.Linger, 0))
+	if c.Log.Level == "" {
+		c.Log.Level = "info"
+	}
+	if c.Log.Format == "" {
+		c.Log.Format = "text"
+	}
+	c.Limits = shownLimits(b.Limits)
+	return c
+}
+
+func shownLimits(l broker.Limits) limits {
+	w := limits{
+		Packet: showSize(int64(l.Packet)), Connect: showSpan(l.Connect), ReceiveMaximum: l.ReceiveMaximum, Window: l.Window,
+		TopicAliases: l.TopicAliases, SessionExpiry: showSpan(l.SessionExpiry), QueueMessages: l.QueueMessages, QueueBytes: showSize(l.QueueBytes),
+		PendingMessages: l.PendingMessages, PendingBytes: showSize(int64(l.PendingBytes)), InboxKeep: showSpan(l.InboxKeep),
+		InboxEvents: l.InboxEvents, InboxBytes: showSize(l.InboxBytes), Inboxes: l.Inboxes, Retained: l.Retained, Subscriptions: l.Subscriptions,
+	}
+	w.ServerKeepAlive = fmt.Sprint(l.ServerKeepAlive, "s")
+	return w
+}

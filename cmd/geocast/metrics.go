@@ -1,0 +1,64 @@
+package main
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/geocast/geocast/broker"
+)
+
+// metrics shows the broker's counters to Prometheus.
+type metrics adminServer
+
+var _ prometheus.Collector = (*metrics)(nil)
+
+// shown are the metrics: name, help, and where the value is.
+var shown = []struct {
+	name, help string
+	total      bool
+	value      func(*broker.Stats) float64
+}{
+	{"geocast_connections", "Connections that are open.", false, func(s *broker.Stats) float64 { return float64(s.Connections) }},
+	{"geocast_sessions", "Sessions, online and offline.", false, func(s *broker.Stats) float64 { return float64(s.Sessions) }},
+	{"geocast_subscriptions", "Subscriptions that are not shared.", false, func(s *broker.Stats) float64 { return float64(s.Subscriptions) }},
+	{"geocast_shared_subscriptions", "Shared subscriptions.", false, func(s *broker.Stats) float64 { return float64(s.Groups) }},
+	{"geocast_retained_topics", "Topics that hold a retained message.", false, func(s *broker.Stats) float64 { return float64(s.RetainedTopics) }},
+	{"geocast_retained_bytes", "Size of the retained messages.", false, func(s *broker.Stats) float64 { return float64(s.RetainedBytes) }},
+	{"geocast_inboxes", "People that have an inbox.", false, func(s *broker.Stats) float64 { return float64(s.Inboxes) }},
+	{"geocast_disk_free_bytes", "Free space on the volume of the data folder.", false, func(s *broker.Stats) float64 { return float64(s.FreeBytes) }},
+	{"geocast_disk_full", "1 while publishes are refused because the disk is nearly full.", false, func(s *broker.Stats) float64 {
+		if s.NoSpace {
+			return 1
+		}
+		return 0
+	}},
+	{"geocast_commits_total", "Batches on stable storage.", true, func(s *broker.Stats) float64 { return float64(s.Commits) }},
+	{"geocast_published_total", "Messages that were routed.", true, func(s *broker.Stats) float64 { return float64(s.Published) }},
+	{"geocast_delivered_total", "Messages that were sent to subscribers.", true, func(s *broker.Stats) float64 { return float64(s.Delivered) }},
+	{"geocast_dropped_total", "QoS 0 messages that a slow reader did not get.", true, func(s *broker.Stats) float64 { return float64(s.Dropped) }},
+	{"geocast_overflow_total", "Messages that queues lost to their bounds.", true, func(s *broker.Stats) float64 { return float64(s.Overflow) }},
+	{"geocast_inbox_cut_total", "Events that inboxes lost to their bounds and age.", true, func(s *broker.Stats) float64 { return float64(s.InboxCut) }},
+	{"geocast_expired_total", "Messages that expired before they were sent.", true, func(s *broker.Stats) float64 { return float64(s.Expired) }},
+	{"geocast_too_large_total", "Messages above the client's Maximum Packet Size.", true, func(s *broker.Stats) float64 { return float64(s.TooLarge) }},
+	{"geocast_malformed_total", "Connections that broke the protocol.", true, func(s *broker.Stats) float64 { return float64(s.Malformed) }},
+	{"geocast_refused_total", "Publishes that were refused.", true, func(s *broker.Stats) float64 { return float64(s.Refused) }},
+	{"geocast_unobserved_total", "Events that an observer was too slow for.", true, func(s *broker.Stats) float64 { return float64(s.Unobserved) }},
+}
+
+// Describe sends nothing: the metrics are there once the broker is.
+func (*metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect sends the counters.
+func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	b := (*adminServer)(m).broker.Load()
+	if b == nil {
+		return
+	}
+	s := b.Stats()
+	for _, x := range shown {
+		kind := prometheus.GaugeValue
+		if x.total {
+			kind = prometheus.CounterValue
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), kind, x.value(&s))
+	}
+}
