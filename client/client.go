@@ -115,6 +115,17 @@ func (e *RefusedError) Error() string {
 // Is makes errors.Is(err, ErrRefused) true.
 func (e *RefusedError) Is(target error) bool { return target == ErrRefused }
 
+// Later reports whether the no is for now only, so that it makes sense to try
+// again after a while.
+func (e *RefusedError) Later() bool {
+	switch e.Reason {
+	case mqtt.ServerShuttingDown, mqtt.ServerBusy, mqtt.ServerUnavailable, mqtt.KeepAliveTimeout, mqtt.QuotaExceeded,
+		mqtt.MessageRateTooHigh, mqtt.ReceiveMaximumExceeded:
+		return true
+	}
+	return false
+}
+
 // Dial connects and waits for CONNACK, for as long as ctx allows and at most 10
 // seconds. A no of the server is a *RefusedError.
 func Dial(ctx context.Context, cfg Config) (*Client, error) {

@@ -314,7 +314,7 @@ func TestAServerThatFallsSilentIsGivenUp(t *testing.T) {
 func TestDialGivesUpWithItsContext(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") // accepts by backlog and says nothing
 	must(t, err)
-	defer l.Close()
+	defer l.Close() //nolint:errcheck // the test ends
 	eachLevel(t, func(t *testing.T, v mqtt.Version) {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()

@@ -67,10 +67,7 @@ func dialWeb(ctx context.Context, u *url.URL, cfg *Config) (net.Conn, error) {
 	}
 	o := &websocket.DialOptions{Subprotocols: []string{protocol}, CompressionMode: websocket.CompressionDisabled,
 		HTTPClient: &http.Client{Transport: &http.Transport{TLSClientConfig: cfg.TLS, DisableKeepAlives: true}}}
-	ws, answer, err := websocket.Dial(ctx, u.String(), o)
-	if answer != nil && answer.Body != nil {
-		defer answer.Body.Close()
-	}
+	ws, _, err := websocket.Dial(ctx, u.String(), o)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}

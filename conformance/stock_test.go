@@ -146,15 +146,6 @@ func start(t *testing.T, there string, name string, args ...string) *subscriber 
 	return s
 }
 
-// wait waits for the tool's end.
-func (s *subscriber) wait(t *testing.T) string {
-	t.Helper()
-	if err := s.cmd.Wait(); err != nil {
-		t.Errorf("%v: %v", s.cmd.Args, err)
-	}
-	return s.out.String()
-}
-
 func need(t *testing.T, tools ...string) {
 	t.Helper()
 	for _, tool := range tools {

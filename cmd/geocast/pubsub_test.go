@@ -119,6 +119,53 @@ func TestPropertiesFromPubToSub(t *testing.T) {
 	}
 }
 
+// sub outlives a restart of the broker, and ends when the broker has no place for
+// it.
+func TestSubConnectsAgain(t *testing.T) {
+	for _, v := range []string{"311", "5"} {
+		t.Run(v, func(t *testing.T) {
+			open := func(address string) (*broker.Broker, string) {
+				b, err := broker.New(broker.Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))})
+				if err != nil {
+					t.Fatal(err)
+				}
+				a, err := b.Listen("mqtt://" + address)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return b, a.String()
+			}
+			b, address := open("127.0.0.1:0")
+			host, port, _ := net.SplitHostPort(address)
+			at := []string{"-h", host, "-p", port}
+			type end struct {
+				out string
+				err error
+			}
+			ended := make(chan end, 1)
+			if err := publish(t, at, "", "-t", "t", "-m", "before", "-r", "-q", "1"); err != nil {
+				t.Fatal(err)
+			}
+			go func() {
+				out, err := subscribe(t.Context(), t, at, "-V", v, "-t", "t", "-q", "1", "-C", "2", "-W", "20")
+				ended <- end{out, err}
+			}()
+			time.Sleep(200 * time.Millisecond) // it gets what is retained; if it is later, the next broker has none of that
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			b, _ = open(address)
+			defer b.Close()
+			if err := publish(t, at, "", "-t", "t", "-m", "after", "-r", "-q", "1"); err != nil {
+				t.Fatal(err)
+			}
+			if e := <-ended; e.err != nil || e.out != "before\nafter\n" {
+				t.Fatalf("got %q, %v", e.out, e.err)
+			}
+		})
+	}
+}
+
 func TestSubEndsAsItWasTold(t *testing.T) {
 	at := plain(t)
 	if _, err := subscribe(t.Context(), t, at, "-t", "t", "-W", "0.1"); err != nil {

@@ -88,33 +88,38 @@ func (s *subCmd) run(ctx context.Context, stdout, stderr io.Writer) error {
 }
 
 // stay keeps a connection until ctx ends. The first must succeed; after that a
-// broken one is replaced, a refused one is not.
+// broken one is replaced, one that was refused for good is not. One that breaks again soon waits
+// longer: two with the same client id would take each other over for ever.
 func (s *subCmd) stay(ctx context.Context, cfg client.Config, stderr io.Writer) error {
-	wait := time.Duration(0)
-	for first := true; ; first = false {
-		conn, err := s.open(ctx, cfg, stderr)
-		if err == nil {
-			wait = 0
-			if s.Subscribed {
-				return conn.Close()
-			}
+	conn, err := s.open(ctx, cfg, stderr)
+	if err != nil {
+		return err
+	}
+	for wait := time.Duration(0); ; {
+		if conn != nil && s.Subscribed {
+			return conn.Close()
+		}
+		if conn != nil {
+			up := time.Now()
 			select {
 			case <-ctx.Done():
 				return conn.Close()
 			case <-conn.Done():
 				err = conn.Err()
 			}
-		} else if first {
+			if time.Since(up) > 2*wait {
+				wait = 0
+			}
+		}
+		if no := new(client.RefusedError); errors.As(err, &no) && !no.Later() {
 			return err
 		}
-		if errors.Is(err, client.ErrRefused) {
-			return err
-		}
-		s.Connection.debugf(stderr, "%v; trying again", err)
+		s.Connection.debugf(stderr, "%v: trying again", err)
 		wait = min(2*wait+100*time.Millisecond, 30*time.Second)
 		if pause(ctx, wait) != nil {
 			return nil
 		}
+		conn, err = s.open(ctx, cfg, stderr)
 	}
 }
 
