@@ -104,3 +104,26 @@ func TestOpenModeUsers(t *testing.T) {
 		}
 	}
 }
+
+// wrongWill refuses a will with the reason of its topic.
+type wrongWill struct{}
+
+func (wrongWill) Authorize(r *hooks.Request) error {
+	if r.Will {
+		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "a will goes elsewhere"}
+	}
+	return nil
+}
+
+// A 3.x client whose will is refused is told that it is not authorised, not that
+// the server is down: it need not try again.
+func TestRefusedWillsEndTheConnect(t *testing.T) {
+	_, addr := start(t, broker.Config{Hooks: []any{wrongWill{}}})
+	for v, want := range map[mqtt.Version]mqtt.Reason{mqtt.V31: mqtt.NotAuthorized, mqtt.V311: mqtt.NotAuthorized, mqtt.V5: mqtt.TopicNameInvalid} {
+		c := dial(t, addr, v)
+		a := c.connect("c", func(p *mqtt.Connect) { p.Will = &mqtt.Will{Topic: "users/bob/chat", Payload: []byte("x")} })
+		if a.Reason != want {
+			t.Errorf("level %d: got %v, want %v", v, a.Reason, want)
+		}
+	}
+}

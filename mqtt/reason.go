@@ -97,7 +97,7 @@ func connackCode(r Reason) byte {
 		return 2
 	case BadUserNameOrPassword:
 		return 4
-	case NotAuthorized, Banned, BadAuthenticationMethod:
+	case NotAuthorized, Banned, BadAuthenticationMethod, TopicNameInvalid: // the last is of a will
 		return 5
 	}
 	return 3
