@@ -268,7 +268,11 @@ func (b *Broker) Close() error {
 		l.Close() //nolint:errcheck // it ends either way
 	}
 	for _, c := range conns {
-		c.closeWith(mqtt.ServerShuttingDown, "")
+		if c.isConnected.Load() { // what CONNECT said may be read
+			c.closeWith(mqtt.ServerShuttingDown, "")
+		} else {
+			c.close()
+		}
 	}
 	for _, c := range conns {
 		<-c.finished
