@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"strings"
 
 	"github.com/geocast/geocast/hooks"
@@ -153,9 +154,9 @@ func (c *conn) checkFilter(f mqtt.Subscription) (reason mqtt.Reason, text string
 	if err == nil {
 		return 0, "", nil
 	}
-	reason, text = refusal(err)
-	if reason < 0x80 || reason == mqtt.UnspecifiedError {
-		reason = mqtt.NotAuthorized
+	reason, text = mqtt.NotAuthorized, ""
+	if no, ok := errors.AsType[*hooks.Refusal](err); ok {
+		reason, text = refusal(no)
 	}
 	c.b.often.warn("a subscription was refused", "filter", f.Filter, "client", c.identity.Client, "user", c.identity.User, "reason", reason, "text", text)
 	return reason, text, nil
