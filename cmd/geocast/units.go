@@ -14,7 +14,7 @@ func parseSize(s string) (int64, error) {
 	for unit, shift := range map[string]int{"KB": 10, "MB": 20, "GB": 30, "TB": 40} {
 		if n, ok := strings.CutSuffix(text, unit); ok {
 			v, err := strconv.ParseFloat(strings.TrimSpace(n), 64)
-			if err != nil || v < 0 || v > 1<<20 {
+			if err != nil || !(v >= 0 && v <= 1<<20) {
 				return 0, fmt.Errorf("%q is no size; write it like 512MB or 2GB", s)
 			}
 			return int64(v * float64(int64(1)<<shift)), nil

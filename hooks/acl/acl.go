@@ -43,6 +43,8 @@ type entry struct {
 	read  []pattern
 	write []pattern
 	as    []string // gateway: the users that it may write for, with *
+	why   mqtt.Reason
+	exact bool // deny: the very filters, not what overlaps them
 }
 
 // who says whom an entry is about: all that is given must be so, of each list one.
@@ -72,6 +74,12 @@ type access struct {
 	Anonymous bool             `yaml:"anonymous"`
 	Read      strictyaml.Texts `yaml:"read"`
 	Write     strictyaml.Texts `yaml:"write"`
+	// Reason is what a deny tells: not_authorized, or unspecified, which does
+	// not say that it is about rights.
+	Reason string `yaml:"reason"`
+	// Exact makes a deny refuse the very filters that it names, and not those
+	// that have topics in common with them, such as #.
+	Exact bool `yaml:"exact"`
 }
 
 type gateway struct {
@@ -155,6 +163,12 @@ func (x *access) entry(kind string) (e entry, w *wrong) {
 	if w := e.who.check(); w != nil {
 		return e, w
 	}
+	if e.why, w = x.reason(kind); w != nil {
+		return e, w
+	}
+	if e.exact = x.Exact; x.Exact && kind == "allow" {
+		return e, &wrong{[]any{"exact"}, "only a deny can be exact"}
+	}
 	if len(x.Read)+len(x.Write) == 0 {
 		return e, &wrong{nil, "say what: read, write, or both, with a topic filter or a list of them"}
 	}
@@ -170,6 +184,19 @@ func (x *access) entry(kind string) (e entry, w *wrong) {
 		}
 	}
 	return e, nil
+}
+
+// reason is the code that a refusal bears.
+func (x *access) reason(kind string) (mqtt.Reason, *wrong) {
+	switch {
+	case x.Reason != "" && kind == "allow":
+		return 0, &wrong{[]any{"reason"}, "only a deny has a reason"}
+	case x.Reason == "" || x.Reason == "not_authorized":
+		return mqtt.NotAuthorized, nil
+	case x.Reason == "unspecified":
+		return mqtt.UnspecifiedError, nil
+	}
+	return 0, &wrong{[]any{"reason", ""}, fmt.Sprintf("reason %q is not known; not_authorized or unspecified", x.Reason)}
 }
 
 // inTrees reports whether the first level of a filter is one of users' topics.
@@ -256,6 +283,8 @@ func (a *ACL) Decide(r *hooks.Request, tree bool) (decided bool, err error) {
 		return false, nil
 	case e.kind == "allow":
 		return true, nil
+	case e.why != mqtt.NotAuthorized:
+		return true, &hooks.Refusal{Reason: e.why}
 	}
 	return true, refusal(r)
 }
@@ -292,7 +321,9 @@ func (e *entry) speaks(r *hooks.Request, asked filter, tree bool) bool {
 		if !ok || tree && f.wild() {
 			continue
 		}
-		if e.kind == "allow" && f.covers(asked) || e.kind == "deny" && f.overlaps(asked) {
+		switch {
+		case e.kind == "allow" && f.covers(asked), e.kind == "deny" && e.exact && slices.Equal(f, asked),
+			e.kind == "deny" && !e.exact && f.overlaps(asked):
 			return true
 		}
 	}

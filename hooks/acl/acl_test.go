@@ -268,3 +268,36 @@ func BenchmarkAuthorize(b *testing.B) {
 		}
 	}
 }
+
+func TestADenyMayBeExactAndSayLess(t *testing.T) {
+	a, err := acl.Parse("acl.yaml", []byte(`
+acl:
+  - deny:  {all: true, read: "a/b", exact: true, reason: unspecified}
+  - deny:  {all: true, read: "c/d"}
+  - allow: {all: true, read: "#"}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for filter, want := range map[string]mqtt.Reason{"a/b": mqtt.UnspecifiedError, "a/+": 0, "a/#": 0, "c/+": mqtt.NotAuthorized, "c/d": mqtt.NotAuthorized, "e": 0} {
+		err := a.Authorize(&hooks.Request{Identity: &hooks.Identity{Client: "c"}, Action: hooks.Read, Topic: filter})
+		got := mqtt.Reason(0)
+		if no, ok := errors.AsType[*hooks.Refusal](err); ok {
+			got = no.Reason
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Errorf("%s: %v, want %v", filter, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		"allow: {all: true, read: a, exact: true}":     "only a deny can be exact",
+		"deny: {all: true, read: a, reason: because}":  `reason "because" is not known`,
+		"allow: {all: true, read: a, reason: because}": "only a deny has a reason",
+	} {
+		if _, err := acl.Parse("acl.yaml", []byte("acl:\n  - "+text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", text, err, want)
+		}
+	}
+}
