@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/geocast/geocast/hooks"
@@ -214,8 +216,8 @@ func readPassword() ([]byte, error) {
 		return nil, err
 	}
 	terminal := info.Mode()&os.ModeCharDevice != 0
-	if terminal && echo("-echo") == nil {
-		defer echo("echo") //nolint:errcheck // nothing is left to do
+	if terminal {
+		defer hideInput()()
 	}
 	p, err := prompt(in, terminal, "Password: ")
 	if err != nil {
@@ -242,6 +244,27 @@ func prompt(in *bufio.Reader, terminal bool, text string) ([]byte, error) {
 		return nil, usageError{fmt.Errorf("no password on standard input: %w", err)}
 	}
 	return bytes.TrimRight(line, "\r\n"), nil
+}
+
+// hideInput keeps the terminal from showing what is typed until show is called, or
+// the program is interrupted.
+func hideInput() (show func()) {
+	if echo("-echo") != nil {
+		return func() {}
+	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		if _, interrupted := <-stop; interrupted {
+			_ = echo("echo")
+			os.Exit(130)
+		}
+	}()
+	return func() {
+		signal.Stop(stop)
+		close(stop)
+		_ = echo("echo") // nothing is left to do if it fails
+	}
 }
 
 func echo(setting string) error {
