@@ -233,7 +233,7 @@ func (c *connection) dial(ctx context.Context, cfg client.Config, stderr io.Writ
 
 func (c *connection) debugf(stderr io.Writer, format string, args ...any) {
 	if c.Debug {
-		fmt.Fprintf(stderr, format+"\n", args...)
+		fmt.Fprintf(stderr, format+"\n", args...) //nolint:errcheck // nobody else can be told
 	}
 }
 

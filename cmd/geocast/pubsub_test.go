@@ -155,7 +155,7 @@ func TestSubConnectsAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 			b, _ = open(address)
-			defer b.Close()
+			defer b.Close() //nolint:errcheck // the test ends
 			if err := publish(t, at, "", "-t", "t", "-m", "after", "-r", "-q", "1"); err != nil {
 				t.Fatal(err)
 			}

@@ -38,7 +38,7 @@ func TestPubOverTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	defer b.Close() //nolint:errcheck // the test ends
 	a, err := b.Listen("mqtts://127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

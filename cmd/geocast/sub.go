@@ -158,7 +158,7 @@ func (s *subCmd) subscribe(ctx context.Context, conn *client.Client, stderr io.W
 			if len(reasons) == 1 {
 				break // the error says it
 			}
-			fmt.Fprintf(stderr, "geocast: the broker refused %s: %v\n", s.Topics[i], r)
+			fmt.Fprintf(stderr, "geocast: the broker refused %s: %v\n", s.Topics[i], r) //nolint:errcheck // nobody else can be told
 		} else {
 			s.Connection.debugf(stderr, "subscribed to %s at QoS %d", s.Topics[i], r)
 		}

@@ -1,4 +1,6 @@
-// Package mochi plugs the rules engine into a mochi-mqtt server that already runs:
+// Package mochi is the bridge to mochi-mqtt, both ways. New plugs the rules engine
+// into a mochi server that already runs; Adopt lets an existing hook of mochi run in
+// a geocast broker.
 //
 //	server := mqtt.New(&mqtt.Options{InlineClient: true})
 //	err := server.AddHook(mochi.New(server, set, people), nil)
@@ -6,7 +8,7 @@
 // Fixes are read from the location topics and from the rules' sources; an event is
 // published to users/{user}/inbox of each recipient, and to its rule's topic.
 //
-// It has the rules, not the promises of a geocast broker: mochi acknowledges a
+// Such a server has the rules, not the promises of a geocast broker: mochi acknowledges a
 // fix before the rules have seen it, an event to a user without a session is
 // gone, inboxes are not numbered, and the state of the rules ends with the
 // process.
