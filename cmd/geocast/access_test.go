@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -60,11 +61,11 @@ type guarded struct {
 func guard(t *testing.T) *guarded {
 	t.Helper()
 	dir := t.TempDir()
-	g := &guarded{tokens: map[string]string{}}
+	tokens := map[string]string{}
 	files := hookFiles{users: filepath.Join(dir, "users.yaml"), acl: filepath.Join(dir, "acl.yaml"), anonymous: true}
 	people := map[string]users.User{"ann": {Contacts: []string{"bob"}}, "bob": {Contacts: []string{"ann"}}, "eve": {}, "back": {Role: "backend"}, "lora": {}}
 	for name, u := range people {
-		g.tokens[name], u.Token = users.NewToken()
+		tokens[name], u.Token = users.NewToken()
 		if err := users.Add(files.users, name, u); err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +73,15 @@ func guard(t *testing.T) *guarded {
 	if err := os.WriteFile(files.acl, []byte(accessFile), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	hooks, err := files.load()
+	g := files.start(t)
+	g.tokens = tokens
+	return g
+}
+
+// start starts a broker with the hooks of the files.
+func (f *hookFiles) start(t *testing.T) *guarded {
+	t.Helper()
+	hooks, err := f.load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +98,7 @@ func guard(t *testing.T) *guarded {
 			t.Error(err)
 		}
 	})
-	g.address, g.files, g.broker = a.String(), &files, b
-	return g
+	return &guarded{files: f, broker: b, address: a.String()}
 }
 
 // dial signs a user in, nobody for "".
@@ -203,6 +211,49 @@ func TestUsersAndEntriesAreReadAgain(t *testing.T) {
 	}
 	if zoe := g.dial(t, "zoe", make(chan string, 10)); !may(zoe, "attic/x") || !may(zoe, "users/ann/chat") || may(zoe, "users/bob/chat") {
 		t.Error("zoe may not what she may, or writes to who is gone")
+	}
+}
+
+// Rules go on with the people of the file that was read last.
+func TestRulesFollowTheUsersFile(t *testing.T) {
+	dir := t.TempDir()
+	files := hookFiles{rules: []string{filepath.Join(dir, "rules.yaml")}, users: filepath.Join(dir, "users.yaml")}
+	tokens := map[string]string{}
+	add := func(name string, u users.User) {
+		t.Helper()
+		tokens[name], u.Token = users.NewToken()
+		if err := users.Add(files.users, name, u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("tim", users.User{Tags: []string{"child"}})
+	if err := os.WriteFile(files.rules[0], []byte(school), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := files.start(t)
+	g.tokens = tokens
+	add("gran", users.User{Groups: []string{"parents"}})
+	if err := g.files.reload(g.broker); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan string, 10)
+	tim, gran := g.dial(t, "tim", got), g.dial(t, "gran", got)
+	if err := gran.Subscribe(t.Context(), "users/gran/inbox"); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().Unix()
+	for i, lat := range []float64{48.2, 48.25} {
+		if err := tim.Publish(t.Context(), "users/tim/location", fmt.Appendf(nil, `{"lat":%g,"lon":16.37,"tst":%d}`, lat, now-60+int64(i)), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	select {
+	case e := <-got:
+		if !strings.Contains(e, `"rule":"school-out"`) {
+			t.Errorf("gran got %s", e)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("gran was told nothing")
 	}
 }
 
