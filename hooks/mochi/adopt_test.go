@@ -46,7 +46,7 @@ func adopt(t *testing.T, h server.Hook, config any) string {
 // mochi's own ledger of users and their filters.
 func TestMochisAuthHookInABroker(t *testing.T) {
 	address := adopt(t, new(auth.Hook), &auth.Options{Ledger: &auth.Ledger{
-		Users: auth.Users{"ann": {Username: "ann", Password: "secret", ACL: auth.Filters{"open/#": auth.ReadWrite, "#": auth.Deny}}}}})
+		Users: auth.Users{"ann": {Username: "ann", Password: "secret", ACL: auth.Filters{"open/#": auth.ReadWrite, "closed": auth.Deny}}}}})
 	for _, user := range []string{"ann", "eve"} {
 		_, err := client.Dial(t.Context(), client.Config{Address: address, Version: mqtt.V5, User: user, Password: "wrong", Client: "c", Clean: true})
 		if !errors.Is(err, client.ErrRefused) {
