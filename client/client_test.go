@@ -285,6 +285,34 @@ func TestWhatWasNotAcknowledgedIsSentAgain(t *testing.T) {
 	})
 }
 
+// What a server without the session never acknowledged is not sent to it
+// [MQTT-3.2.2-5].
+func TestASessionThatTheServerHasNotIsEmptied(t *testing.T) {
+	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} { // 3.1 can't know
+		wire := newWire(t, serve(t, "mqtt"))
+		cfg := client.Config{Address: wire.address, Version: v, Client: "tracker", SessionExpiry: 600, Session: new(client.Session)}
+		c := dial(t, cfg)
+		wire.deaf.Store(true)
+		failed := make(chan error, 1)
+		go func() { failed <- c.Publish(t.Context(), "t", []byte("one"), true) }()
+		<-wire.swallowed
+		wire.cut()
+		if err := <-failed; err == nil {
+			t.Fatal("a publish without acknowledgement succeeded")
+		}
+		c.Drop()
+		cfg.Address = serve(t, "mqtt") // another one
+		in := make(inbox, 10)
+		cfg.Receive = in.receive
+		c = dial(t, cfg)
+		must(t, c.Publish(t.Context(), "t2", []byte("two"), true))
+		must(t, c.Subscribe(t.Context(), "#"))
+		if m := in.want(t); string(m.Payload) != "two" {
+			t.Errorf("level %d: got %s", v, m.Payload)
+		}
+	}
+}
+
 func TestKeepAliveKeepsTheConnection(t *testing.T) {
 	eachLevel(t, func(t *testing.T, v mqtt.Version) {
 		t.Parallel()
