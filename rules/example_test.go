@@ -84,26 +84,3 @@ func readUsers(t *testing.T, dir string) *rules.Roster {
 	}
 	return rules.NewRoster(people)
 }
-
-func TestReadTrack(t *testing.T) {
-	for _, test := range []struct{ name, text, want string }{
-		{"whole", "who,tracker,lat,lon,tst,acc,recv\nann,phone,48.1,11.5,1790000060.5,12,2026-09-21T14:15:00Z\n", "1 fixes"},
-		{"empty", "", "track: EOF"},
-		{"unknown column", "who,lat,lon,tts\n", `track: line 1: unknown column "tts"; did you mean "tst"?`},
-		{"missing column", "who,lat,lon\n", `track: line 1: no column "tst"`},
-		{"bad number", "who,lat,lon,tst\nann,x,11.5,1\n", "track: line 2: lat x is not a number"},
-		{"out of range", "who,lat,lon,tst\nann,98,11.5,1\n", "track: line 2: no valid lat and lon"},
-		{"bad time", "who,lat,lon,tst\nann,48,11.5,noon\n", `track: line 2: tst "noon" is neither seconds nor an RFC 3339 time`},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			fixes, err := rules.ReadTrack(strings.NewReader(test.text))
-			got := fmt.Sprint(len(fixes), " fixes")
-			if err != nil {
-				got = err.Error()
-			}
-			if got != test.want {
-				t.Errorf("got %q, want %q", got, test.want)
-			}
-		})
-	}
-}

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 
 	"github.com/geocast/geocast/geo"
@@ -28,7 +29,7 @@ func setField(fix *geo.Fix, field string, value any) error {
 		return nil
 	}
 	n, ok := asNumber(value)
-	if !ok {
+	if !ok || math.IsNaN(n) || math.IsInf(n, 0) {
 		return fmt.Errorf("%s %v is not a number", field, value)
 	}
 	switch field {
@@ -37,6 +38,9 @@ func setField(fix *geo.Fix, field string, value any) error {
 	case "lon":
 		fix.Lon = n
 	case "acc":
+		if n < 0 {
+			return fmt.Errorf("acc %v is not in metres", value)
+		}
 		fix.Acc = n
 	case "alt":
 		fix.Alt, fix.Has = n, fix.Has|geo.HasAlt
@@ -70,3 +74,6 @@ func setWord(fix *geo.Fix, field, word string) {
 		fix.Tracker = word
 	}
 }
+
+// number writes v as it is read back exactly.
+func number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }

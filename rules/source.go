@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -26,6 +27,7 @@ type Source struct {
 // A mapping computes a field of the fix from the payload's fields.
 type mapping struct {
 	field   string
+	text    string // the expression
 	program *vm.Program
 }
 
@@ -114,7 +116,7 @@ func (d *document) sourceMap(s *Source, n ast.Node) {
 		if err != nil {
 			d.misread(e.value, e.key, src, err)
 		}
-		s.fields = append(s.fields, mapping{e.key, program})
+		s.fields = append(s.fields, mapping{e.key, src, program})
 	}
 	for _, word := range []string{"lat", "lon"} {
 		if !has(entries, word) {
@@ -195,22 +197,21 @@ func jsonObjects(payload []byte) ([]map[string]any, error) {
 // fill computes the mapped fields. A field other than lat and lon whose expression has no value for this report stays absent.
 func (s *Source) fill(fix *geo.Fix, report map[string]any) error {
 	var machine vm.VM
-	located := 0
 	for _, m := range s.fields {
 		value, err := machine.Run(m.program, report)
 		if err != nil || value == nil {
+			if m.field == "lat" || m.field == "lon" {
+				return fmt.Errorf("no %s: %s has no value", m.field, m.text)
+			}
 			continue
 		}
 		if err := setField(fix, m.field, value); err != nil {
 			return err
 		}
-		if m.field == "lat" || m.field == "lon" {
-			located++
-		}
 	}
 	switch {
-	case located < 2 || !fix.Valid():
-		return errors.New("no valid lat and lon")
+	case !fix.Valid():
+		return fmt.Errorf("lat %g, lon %g is out of range (latitude is -90..90)", fix.Lat, fix.Lon)
 	case !validName(fix.Who):
 		return fmt.Errorf("%q can't be a user", fix.Who)
 	case fix.Tracker != "" && !validName(fix.Tracker):
@@ -221,19 +222,20 @@ func (s *Source) fill(fix *geo.Fix, report map[string]any) error {
 
 // setTime takes seconds since 1970 or an RFC 3339 text.
 func setTime(fix *geo.Fix, value any) error {
-	if s, ok := value.(string); ok {
+	ms, ok := 0.0, false
+	if s, text := value.(string); text {
 		at, err := time.Parse(time.RFC3339, s)
 		if err != nil {
 			return fmt.Errorf("tst %q is neither seconds nor an RFC 3339 time", s)
 		}
-		fix.Tst = at.UnixMilli()
-		return nil
+		ms, ok = float64(at.UnixMilli()), true
+	} else if ms, ok = asNumber(value); ok {
+		ms = math.Round(ms * 1000)
 	}
-	seconds, ok := asNumber(value)
-	if !ok || !(seconds >= 0 && seconds < 1e11) {
+	if !ok || !(ms >= 0 && ms < 1e14) {
 		return fmt.Errorf("tst %v is not a time in seconds", value)
 	}
-	fix.Tst = int64(seconds * 1000)
+	fix.Tst = int64(ms)
 	return nil
 }
 

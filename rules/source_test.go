@@ -32,8 +32,8 @@ func TestSource(t *testing.T) {
 	}{
 		{"one", 0, "trackers/ann/pos", `{"latitude":48.1,"longitude":11.5,"timestamp":1790000060123,"speed":10,"power":{"level":"77"}}`, "ann/ 48.1 11.5 1790000060123 vel=18.52 batt=77"},
 		{"no time is the arrival", 0, "trackers/ann/pos", `{"latitude":48.1,"longitude":11.5}`, "ann/ 48.1 11.5 1000"},
-		{"one of two", 0, "trackers/ann/pos", `[{"latitude":48.1},{"latitude":48.1,"longitude":11.5}]`, "ann/ 48.1 11.5 1000; 0: no valid lat and lon"},
-		{"out of range", 0, "trackers/ann/pos", `{"latitude":98.1,"longitude":11.5}`, "0: no valid lat and lon"},
+		{"one of two", 0, "trackers/ann/pos", `[{"latitude":48.1},{"latitude":48.1,"longitude":11.5}]`, "ann/ 48.1 11.5 1000; 0: no lon: longitude has no value"},
+		{"out of range", 0, "trackers/ann/pos", `{"latitude":98.1,"longitude":11.5}`, "0: lat 98.1, lon 11.5 is out of range (latitude is -90..90)"},
 		{"not a number", 0, "trackers/ann/pos", `{"latitude":"x","longitude":11.5}`, "0: lat x is not a number"},
 		{"no JSON", 0, "trackers/ann/pos", `latitude`, "the payload is neither a JSON object nor an array of them"},
 		{"another topic", 0, "trackers/ann/pos/x", `{}`, `topic "trackers/ann/pos/x" does not fit the source "trackers/{who}/pos"`},

@@ -1,91 +1,128 @@
 package rules
 
 import (
-	"encoding/csv"
+	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
-	"strconv"
 
 	"github.com/geocast/geocast/geo"
 )
 
-// ReadTrack reads recorded fixes from CSV, for [Test]. The first line names the columns: who, lat, lon and tst must be there;
-// tracker, acc, alt, vel, cog, batt, event, id and recv may. Times are seconds since 1970 or RFC 3339; an empty cell is absent.
-// An error names the line.
+// A TrackFormat is how recorded fixes are written to a file.
+type TrackFormat string
+
+// The formats of tracks. All hold every field of a fix, so that what was written is read back the same.
+const (
+	GPX   TrackFormat = "gpx"   // GPX 1.1; what it has no element for stands in extensions
+	CSV   TrackFormat = "csv"   // a header, then a line a fix
+	JSONL TrackFormat = "jsonl" // a JSON object a line, with the names of docs/wire.md
+)
+
+// trackFields are the names of a fix's fields in tracks, in the order in which they are written.
+var trackFields = []string{"who", "tracker", "lat", "lon", "tst", "recv", "acc", "alt", "vel", "cog", "batt", "event", "id"}
+
+// ReadTrack reads recorded fixes, for [Test]. It sees by the first character which format it is: GPX 1.0 or 1.1, JSON lines, or
+// CSV, whose first line names the columns (trackFields; lat, lon and tst must be there). Times are seconds since 1970 or RFC 3339.
+// A track need not say whose it is: Who and Tracker are empty then. An error names the line.
 func ReadTrack(r io.Reader) ([]geo.Fix, error) {
-	lines := csv.NewReader(r)
-	lines.ReuseRecord = true
-	first, err := lines.Read()
+	text := bufio.NewReader(r)
+	first, err := skipSpace(text)
 	if err != nil {
 		return nil, fmt.Errorf("track: %w", err)
 	}
-	columns := slices.Clone(first)
-	if err := checkColumns(columns); err != nil {
-		return nil, err
+	switch first {
+	case '<':
+		return readGPX(text)
+	case '{':
+		return readLines(text)
 	}
-	var fixes []geo.Fix
-	for {
-		cells, err := lines.Read()
-		switch {
-		case errors.Is(err, io.EOF):
-			return fixes, nil
-		case err != nil:
-			return nil, fmt.Errorf("track: %w", err)
-		}
-		fix, err := readFix(columns, cells)
-		if err != nil {
-			line, _ := lines.FieldPos(0)
-			return nil, fmt.Errorf("track: line %d: %w", line, err)
-		}
-		fixes = append(fixes, fix)
-	}
+	return readCSV(text)
 }
 
-func checkColumns(columns []string) error {
-	allowed := append([]string{"recv"}, mapWords...)
-	for _, c := range columns {
-		if !slices.Contains(allowed, c) {
-			return fmt.Errorf("track: line 1: unknown column %q%s", c, didYouMean(c, allowed))
+// skipSpace drops a byte-order mark and returns the first character that is no space, which stays unread.
+func skipSpace(r *bufio.Reader) (byte, error) {
+	if mark, err := r.Peek(3); err == nil && bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
+		if _, err := r.Discard(3); err != nil {
+			return 0, err
 		}
 	}
-	for _, c := range []string{"who", "lat", "lon", "tst"} {
-		if !slices.Contains(columns, c) {
-			return fmt.Errorf("track: line 1: no column %q", c)
-		}
+	ahead, err := r.Peek(512)
+	if len(ahead) == 0 {
+		return 0, err
 	}
+	if text := bytes.TrimLeft(ahead, " \t\r\n"); len(text) > 0 {
+		return text[0], nil
+	}
+	return 0, errors.New("it begins with nothing but space")
+}
+
+// WriteTrack writes fixes, which come tracker by tracker. [ReadTrack] reads them back the same.
+func WriteTrack(w io.Writer, format TrackFormat, fixes iter.Seq[geo.Fix]) error {
+	out := bufio.NewWriter(w)
+	var err error
+	switch format {
+	case GPX:
+		err = writeGPX(out, fixes)
+	case CSV:
+		err = writeCSV(out, fixes)
+	case JSONL:
+		err = writeLines(out, fixes)
+	default:
+		err = fmt.Errorf("track: %q is no format; gpx, csv or jsonl", format)
+	}
+	return errors.Join(err, out.Flush())
+}
+
+// setTrackField sets one of trackFields.
+func setTrackField(fix *geo.Fix, field string, value any) error {
+	if field != "recv" {
+		return setField(fix, field, value)
+	}
+	var arrival geo.Fix
+	if err := setTime(&arrival, value); err != nil {
+		return fmt.Errorf("recv: %w", err)
+	}
+	fix.Recv = arrival.Tst
 	return nil
 }
 
-func readFix(columns, cells []string) (geo.Fix, error) {
-	var fix geo.Fix
-	for i, cell := range cells {
-		if cell == "" {
-			continue
-		}
-		var err error
-		if columns[i] == "recv" {
-			var arrival geo.Fix
-			err = setTime(&arrival, cellValue(cell))
-			fix.Recv = arrival.Tst
-		} else {
-			err = setField(&fix, columns[i], cellValue(cell))
-		}
-		if err != nil {
-			return fix, err
-		}
-	}
-	if !fix.Valid() {
-		return fix, errors.New("no valid lat and lon")
-	}
-	return fix, nil
+// isWord reports whether a field of a track is a text.
+func isWord(field string) bool {
+	return slices.Contains([]string{"who", "tracker", "event", "id"}, field)
 }
 
-// cellValue is a number if cell looks like one.
-func cellValue(cell string) any {
-	if n, err := strconv.ParseFloat(cell, 64); err == nil {
-		return n
+// fieldText returns one of trackFields as it is written in text; false if the fix does not carry it.
+func fieldText(f *geo.Fix, field string) (string, bool) {
+	has := func(h geo.Has, v float64) (string, bool) { return number(v), f.Has&h != 0 }
+	switch field {
+	case "who":
+		return f.Who, f.Who != ""
+	case "tracker":
+		return f.Tracker, f.Tracker != ""
+	case "lat":
+		return number(f.Lat), true
+	case "lon":
+		return number(f.Lon), true
+	case "tst":
+		return string(appendSeconds(nil, f.Tst)), true
+	case "recv":
+		return string(appendSeconds(nil, f.Recv)), f.Recv > 0
+	case "acc":
+		return number(f.Acc), f.Acc > 0
+	case "alt":
+		return has(geo.HasAlt, f.Alt)
+	case "vel":
+		return has(geo.HasVel, f.Vel)
+	case "cog":
+		return has(geo.HasCog, f.Cog)
+	case "batt":
+		return has(geo.HasBatt, f.Batt)
+	case "event":
+		return f.Event, f.Event != ""
 	}
-	return cell
+	return f.ID, f.ID != ""
 }

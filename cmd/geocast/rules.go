@@ -2,9 +2,7 @@ package main
 
 import (
 	"fmt"
-	"os"
 
-	"github.com/geocast/geocast/geo"
 	"github.com/geocast/geocast/hooks/users"
 	"github.com/geocast/geocast/rules"
 )
@@ -34,12 +32,15 @@ func (c *rulesCheckCmd) Run() error {
 type rulesTestCmd struct {
 	Rules string   `arg:"" type:"existingfile" help:"Rules file."`
 	Users string   `type:"existingfile" help:"Users file." placeholder:"FILE"`
-	Track []string `required:"" type:"existingfile" help:"Tracks: CSV with a header (who,tracker,lat,lon,tst[,acc,recv])." placeholder:"FILE"`
+	Track []string `required:"" type:"existingfile" help:"Tracks: GPX, JSON lines, or CSV with a header (who,tracker,lat,lon,tst[,acc,recv])." placeholder:"FILE"`
+	Who   string   `help:"Whose the fixes are where a track does not say it, as GPX of other programs." placeholder:"NAME"`
 }
 
 // Help shows an example.
 func (rulesTestCmd) Help() string {
-	return "Example: geocast rules test rules.yaml --users users.yaml --track track.csv"
+	return `Examples:
+  geocast rules test rules.yaml --users users.yaml --track track.csv
+  geocast rules test rules.yaml --track walk.gpx --who ann`
 }
 
 // Run steps the rules over the tracks.
@@ -56,13 +57,9 @@ func (c *rulesTestCmd) Run() error {
 		}
 		people = f.People()
 	}
-	var fixes []geo.Fix
-	for _, name := range c.Track {
-		t, err := readTrack(name)
-		if err != nil {
-			return usageError{err}
-		}
-		fixes = append(fixes, t...)
+	fixes, err := readTracks(c.Track, c.Who)
+	if err != nil {
+		return usageError{err}
 	}
 	for _, e := range rules.Test(set, people, fixes) {
 		for _, to := range e.Recipients {
@@ -70,17 +67,4 @@ func (c *rulesTestCmd) Run() error {
 		}
 	}
 	return nil
-}
-
-func readTrack(name string) ([]geo.Fix, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	fixes, err := rules.ReadTrack(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return fixes, nil
 }
