@@ -149,8 +149,11 @@ func many[R ~[]byte](b []byte, unmarshal func([]byte, any) error) ([]read, error
 	return rs, nil
 }
 
-// silent reports whether it is an OwnTracks message that has no position.
-func (r *report) silent() bool { return r.Kind != "" && r.Lat == nil && r.Lon == nil }
+// silent reports whether it is an OwnTracks message that has no position of the
+// tracker: a waypoint's is that of a region.
+func (r *report) silent() bool {
+	return r.Kind != "" && r.Kind != "encrypted" && (r.Kind == "waypoint" || r.Lat == nil && r.Lon == nil)
+}
 
 func (r *read) fix(now int64) (f Fix, why string) {
 	if r.err != "" {
@@ -162,6 +165,8 @@ func (r *read) fix(now int64) (f Fix, why string) {
 		}
 	}
 	switch {
+	case r.Kind == "encrypted":
+		return f, "an encrypted payload can't be read; switch encryption off in the app, and use TLS"
 	case r.Lat == nil || r.Lon == nil:
 		return f, "lat and lon are needed, in degrees"
 	case !(Position{*r.Lat, *r.Lon}).Valid():
@@ -233,11 +238,7 @@ func (f *Fix) AppendJSON(dst []byte, ts int64, via string) []byte {
 		dst = appendNumber(append(dst, `,"acc":`...), f.Acc)
 	}
 	dst = appendNumber(append(dst, `,"tst":`...), float64(f.Tst)/1000)
-	for _, m := range [...]struct {
-		name string
-		has  Has
-		v    float64
-	}{{`,"alt":`, HasAlt, f.Alt}, {`,"vel":`, HasVel, f.Vel}, {`,"cog":`, HasCog, f.Cog}, {`,"batt":`, HasBatt, f.Batt}} {
+	for _, m := range f.optional() {
 		if f.Has&m.has != 0 {
 			dst = appendNumber(append(dst, m.name...), m.v)
 		}
@@ -246,6 +247,36 @@ func (f *Fix) AppendJSON(dst []byte, ts int64, via string) []byte {
 		dst = appendQuoted(append(dst, `,"via":`...), via)
 	}
 	return append(strconv.AppendInt(append(dst, `,"ts":`...), ts, 10), '}')
+}
+
+// AppendOwnTracks appends the fix as an OwnTracks location. Its apps take whole
+// numbers for all but latitude and longitude.
+func (f *Fix) AppendOwnTracks(dst []byte) []byte {
+	dst = appendNumber(append(dst, `{"_type":"location","lat":`...), f.Lat)
+	dst = appendNumber(append(dst, `,"lon":`...), f.Lon)
+	dst = strconv.AppendInt(append(dst, `,"tst":`...), f.Tst/1000, 10)
+	if f.Acc > 0 {
+		dst = appendNumber(append(dst, `,"acc":`...), math.Round(f.Acc))
+	}
+	for _, m := range f.optional() {
+		if f.Has&m.has != 0 {
+			dst = appendNumber(append(dst, m.name...), math.Round(m.v))
+		}
+	}
+	tid := []rune(f.Tracker)
+	dst = appendQuoted(append(dst, `,"tid":`...), string(tid[max(0, len(tid)-2):]))
+	return append(dst, '}')
+}
+
+// named is an optional measurement as it stands in JSON.
+type named struct {
+	name string
+	has  Has
+	v    float64
+}
+
+func (f *Fix) optional() [4]named {
+	return [4]named{{`,"alt":`, HasAlt, f.Alt}, {`,"vel":`, HasVel, f.Vel}, {`,"cog":`, HasCog, f.Cog}, {`,"batt":`, HasBatt, f.Batt}}
 }
 
 func appendNumber(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'f', -1, 64) }

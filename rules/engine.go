@@ -84,7 +84,10 @@ func (e *Engine) Step(fix geo.Fix) ([]Event, []StateRecord) {
 	if !fix.Valid() {
 		return nil, nil
 	}
-	at, seen := eventTime(&fix)
+	at, seen := EventTime(&fix), fix.Recv
+	if seen <= 0 {
+		seen = at
+	}
 	key := trackerKey{fix.Who, fix.Tracker}
 	t := e.trackers[key]
 	switch {
@@ -108,15 +111,12 @@ func (e *Engine) Step(fix geo.Fix) ([]Event, []StateRecord) {
 	return e.events, e.records
 }
 
-// eventTime returns when the fix was measured, and when it was seen, both in ms.
-func eventTime(fix *geo.Fix) (at, seen int64) {
-	if fix.Recv <= 0 {
-		return fix.Tst, fix.Tst
+// EventTime is when a fix counts as measured, in ms: its Tst, or its arrival where Tst is more than two minutes ahead of that.
+func EventTime(fix *geo.Fix) int64 {
+	if fix.Recv > 0 && fix.Tst > fix.Recv+maxAhead.Milliseconds() {
+		return fix.Recv
 	}
-	if fix.Tst > fix.Recv+maxAhead.Milliseconds() {
-		return fix.Recv, fix.Recv
-	}
-	return fix.Tst, fix.Recv
+	return fix.Tst
 }
 
 // stepZones compares the zones that t is in now with those it was in.

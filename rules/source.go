@@ -133,6 +133,9 @@ func (s *Source) Decode(topic string, payload []byte, now int64) ([]geo.Fix, []g
 	if !ok {
 		return nil, nil, fmt.Errorf("topic %q does not fit the source %q", topic, s.Topic)
 	}
+	if err := s.checkNames(who, tracker); err != nil {
+		return nil, nil, err
+	}
 	if len(s.fields) == 0 {
 		fixes, rejected, err := geo.DecodeFixes(payload, now)
 		for i := range fixes {
@@ -180,6 +183,17 @@ func (s *Source) names(topic string) (who, tracker string, ok bool) {
 		}
 	}
 	return who, tracker, true
+}
+
+// checkNames refuses levels of a topic that are no names.
+func (s *Source) checkNames(who, tracker string) error {
+	switch {
+	case slices.Contains(s.levels, "{who}") && !validName(who):
+		return fmt.Errorf("%q can't be a user", who)
+	case slices.Contains(s.levels, "{tracker}") && !validName(tracker):
+		return fmt.Errorf("%q can't be a tracker", tracker)
+	}
+	return nil
 }
 
 func jsonObjects(payload []byte) ([]map[string]any, error) {

@@ -5,11 +5,14 @@
 package georules
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/geocast/geocast/geo"
 	"github.com/geocast/geocast/hooks"
@@ -27,14 +30,22 @@ type Hook struct {
 	next atomic.Pointer[rules.Set]
 	// known are people that take over at the next command.
 	known atomic.Pointer[roll]
-	// The last fix of each tracker that was applied: who, tracker → tst.
-	last map[[2]string]int64
+	// trackers are owned by the core.
+	trackers trackers
+	// Keep is how long fixes are kept after their arrival; 0 is 7 days, below 0
+	// none are. They go in steps of a fourteenth of it. It is set before the broker
+	// starts.
+	Keep time.Duration
+	// Fixes bounds how many are kept of one tracker, the newest by arrival; 0 is
+	// 100,000. It is set before the broker starts.
+	Fixes int
 	// Gateway reports whether a client may report the position of another user;
 	// nil is never. It is set before the broker starts, and must be safe for
 	// concurrent use. What a gateway reports carries its name as via.
 	Gateway func(from *hooks.Identity, who string) bool
-	// Rejected counts fixes that were refused; for any goroutine.
-	Rejected atomic.Uint64
+	// Rejected counts fixes that were refused, and Undelivered ticks in which an
+	// event could not be given to all its recipients; for any goroutine.
+	Rejected, Undelivered atomic.Uint64
 }
 
 var (
@@ -45,7 +56,7 @@ var (
 // New returns a hook that runs set over people.
 func New(set *rules.Set, people rules.People) *Hook {
 	r := &roll{people}
-	h := &Hook{people: r, engine: rules.New(set, r), last: make(map[[2]string]int64)}
+	h := &Hook{people: r, engine: rules.New(set, r), trackers: newTrackers()}
 	h.source(set)
 	return h
 }
@@ -78,7 +89,7 @@ func (h *Hook) takeOver(tx hooks.Tx) {
 	}
 	if set := h.next.Swap(nil); set != nil {
 		for _, s := range h.engine.Replace(set) {
-			tx.Delete(append([]byte("e"), s.Key...))
+			tx.Delete(append([]byte{engineRecord}, s.Key...))
 		}
 	}
 }
@@ -95,15 +106,17 @@ func (h *Hook) Filters() []string {
 	return f
 }
 
-// Gate decodes the fixes of a publish and checks that they are the sender's own.
+// Gate decodes the fixes of a publish and checks that they are the sender's own. It
+// refuses a publish of which nothing can be taken.
 func (h *Hook) Gate(_ context.Context, p *hooks.Publish, _ hooks.Reader) error {
-	d, bad, err := h.decode(p)
+	d, err := h.decode(p)
 	if err != nil {
+		h.Rejected.Add(1)
 		return err
 	}
-	h.Rejected.Add(uint64(len(bad)))
-	if len(d.fixes) == 0 && len(bad) > 0 {
-		return &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: fmt.Sprintf("report %d: %s", bad[0].Index+1, bad[0].Reason)}
+	h.Rejected.Add(uint64(len(d.bad)))
+	if len(d.fixes) == 0 && len(d.bad) > 0 {
+		return &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: d.why()}
 	}
 	p.Prepare(h, d)
 	return nil
@@ -112,18 +125,28 @@ func (h *Hook) Gate(_ context.Context, p *hooks.Publish, _ hooks.Reader) error {
 // prepared is what Gate found out.
 type prepared struct {
 	fixes []geo.Fix
+	bad   []geo.Rejection
 	via   string // the gateway that reported them, empty for the user's own devices
 }
 
-func (h *Hook) decode(p *hooks.Publish) (d prepared, bad []geo.Rejection, err error) {
-	topic := p.Message.Topic
+// why says what is wrong with the first report that was not taken.
+func (d *prepared) why() string {
+	text := fmt.Sprintf("report %d: %s", d.bad[0].Index+1, d.bad[0].Reason)
+	if n := len(d.bad) - 1; n > 0 {
+		text += fmt.Sprintf(", and %d more", n)
+	}
+	return text
+}
+
+func (h *Hook) decode(p *hooks.Publish) (d prepared, err error) {
 	for _, s := range *h.sources.Load() {
-		if mqtt.Match(s.Filter, topic) {
-			d.fixes, bad, err = s.Decode(topic, p.Message.Payload, p.At)
-			return d, bad, err
+		if mqtt.Match(s.Filter, p.Message.Topic) {
+			d.fixes, d.bad, err = s.Decode(p.Message.Topic, p.Message.Payload, p.At)
+			d.name("", hooks.EncodeName(p.From.Client))
+			return d, invalid(err)
 		}
 	}
-	level := strings.Split(topic, "/")
+	level := strings.Split(p.Message.Topic, "/")
 	who, tracker := hooks.DecodeName(level[1]), hooks.EncodeName(p.From.Client)
 	if len(level) > 2 && level[0] == "owntracks" {
 		tracker = level[2]
@@ -132,18 +155,44 @@ func (h *Hook) decode(p *hooks.Publish) (d prepared, bad []geo.Rejection, err er
 		tracker = level[3]
 	}
 	if p.From.Client != "" && !h.mayReport(&p.From, who) {
-		return d, nil, &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "publish your own position to users/" + hooks.EncodeName(p.From.User) + "/location"}
+		return d, &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "publish your own position to users/" + hooks.EncodeName(p.From.User) + "/location"}
 	}
-	if d.fixes, bad, err = geo.DecodeFixes(p.Message.Payload, p.At); err != nil {
-		return d, nil, &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: err.Error()}
-	}
+	d.fixes, d.bad, err = geo.DecodeFixes(p.Message.Payload, p.At)
 	for i := range d.fixes {
-		d.fixes[i].Who, d.fixes[i].Tracker = who, tracker
+		d.fixes[i].Tracker = ""
 	}
+	d.name(who, tracker)
 	if p.From.Client != "" && who != p.From.User {
 		d.via = p.From.User
 	}
-	return d, bad, nil
+	return d, invalid(err)
+}
+
+// inside is the tracker of a fix that no client sent and that names none.
+const inside = "inside"
+
+// name says whose the fixes are, and of which tracker where they don't say it.
+func (d *prepared) name(who, tracker string) {
+	if tracker == "" {
+		tracker = inside
+	}
+	for i := range d.fixes {
+		f := &d.fixes[i]
+		if who != "" {
+			f.Who = who
+		}
+		if f.Tracker == "" {
+			f.Tracker = tracker
+		}
+	}
+}
+
+// invalid is the refusal of a payload that can't be read.
+func invalid(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: strings.TrimPrefix(err.Error(), "geo: ")}
 }
 
 // mayReport reports whether a client may say where who is.
@@ -151,68 +200,87 @@ func (h *Hook) mayReport(from *hooks.Identity, who string) bool {
 	return from.User != "" && (who == from.User || h.Gateway != nil && h.Gateway(from, who))
 }
 
-// Restore gives the engine its state back.
+// Restore gives the engine and the trackers their state back.
 func (h *Hook) Restore(r hooks.Reader, _ int64) error {
 	var records []rules.StateRecord
-	err := r.Scan([]byte("e"), func(key, value []byte) bool {
-		records = append(records, rules.StateRecord{Key: clone(key[1:]), Value: clone(value)})
+	err := r.Scan([]byte{engineRecord}, func(key, value []byte) bool {
+		records = append(records, rules.StateRecord{Key: bytes.Clone(key[1:]), Value: bytes.Clone(value)})
 		return true
 	})
 	if err != nil {
 		return err
 	}
-	err = r.Scan([]byte("p"), func(key, value []byte) bool {
-		who, tracker, ok := strings.Cut(string(key[1:]), "\x00")
-		if ok && len(value) == 8 {
-			h.last[[2]string{who, tracker}] = int64(binary.BigEndian.Uint64(value))
+	var bad error
+	err = r.Scan([]byte{trackerRecord}, func(key, value []byte) bool {
+		t, e := readTracker(key, value)
+		if e == nil {
+			h.trackers.add(t)
 		}
-		return true
+		bad = e
+		return e == nil
 	})
-	if err != nil {
+	if err := cmp.Or(err, bad); err != nil {
 		return err
 	}
 	return h.engine.Restore(records)
 }
 
-func clone(b []byte) []byte { return append([]byte(nil), b...) }
-
-// Apply steps the engine over the publish's fixes.
+// Apply steps the engine over the publish's fixes and keeps them.
 func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	if p.Depth > 0 {
 		return hooks.Route, nil // a position of our own on its way
 	}
 	h.takeOver(tx)
 	d, _ := p.Prepared[h].(prepared)
-	for _, f := range d.fixes {
+	var failed error
+	for i := range d.fixes {
+		f := &d.fixes[i]
 		f.Recv = tx.Now()
-		events, state := h.engine.Step(f)
-		if err := h.commit(tx, events, state); err != nil {
-			return hooks.Consume, err
+		events, state := h.engine.Step(*f)
+		failed = cmp.Or(failed, h.commit(tx, events, state))
+		if newest, ofPerson := h.keep(tx, f, d.via); newest {
+			position(tx, f, d.via, ofPerson)
 		}
-		h.position(tx, &f, d.via)
 	}
-	if strings.HasPrefix(p.Message.Topic, "users/") || strings.HasPrefix(p.Message.Topic, "owntracks/") {
-		return hooks.Consume, nil
+	if !strings.HasPrefix(p.Message.Topic, "users/") && !strings.HasPrefix(p.Message.Topic, "owntracks/") {
+		return hooks.Route, failed
 	}
-	return hooks.Route, nil
+	if len(d.bad) > 0 && p.From.User != "" {
+		tellBad(tx, p, &d)
+	}
+	return hooks.Consume, failed
 }
 
-// commit writes what a step changed and sends its events.
+// tellBad tells a device which of its reports were not taken, though others were.
+func tellBad(tx hooks.Tx, p *hooks.Publish, d *prepared) {
+	body, _ := json.Marshal(struct { // numbers and strings can always be marshalled
+		V      int    `json:"v"`
+		Type   string `json:"type"`
+		Reason byte   `json:"reason"`
+		Name   string `json:"name"`
+		Text   string `json:"text"`
+		Topic  string `json:"topic"`
+		TS     int64  `json:"ts"`
+	}{1, "err", byte(mqtt.PayloadFormatInvalid), mqtt.PayloadFormatInvalid.Name(), d.why(), p.Message.Topic, tx.Now()})
+	tx.Reply(&mqtt.Message{Topic: "users/" + hooks.EncodeName(p.From.User) + "/reply", QoS: 1, Payload: body})
+}
+
+// commit writes what a step changed and sends its events, all that it can; the error
+// is the first recipient's who can't have it.
 func (h *Hook) commit(tx hooks.Tx, events []rules.Event, state []rules.StateRecord) error {
 	for _, s := range state {
-		key := append([]byte("e"), s.Key...)
+		key := append([]byte{engineRecord}, s.Key...)
 		if s.Value == nil {
 			tx.Delete(key)
 		} else {
 			tx.Put(key, s.Value)
 		}
 	}
+	var failed error
 	for i := range events {
-		if err := h.send(tx, &events[i]); err != nil {
-			return err
-		}
+		failed = cmp.Or(failed, h.send(tx, &events[i]))
 	}
-	return nil
+	return failed
 }
 
 func (h *Hook) send(tx hooks.Tx, e *rules.Event) error {
@@ -220,44 +288,27 @@ func (h *Hook) send(tx hooks.Tx, e *rules.Event) error {
 	if e.Expiry > 0 {
 		expires = tx.Now() + e.Expiry.Milliseconds()
 	}
+	var failed error
 	for _, user := range e.Recipients {
-		err := tx.Inbox(user, expires, func(dst []byte, at hooks.Place) []byte {
+		failed = cmp.Or(failed, tx.Inbox(user, expires, func(dst []byte, at hooks.Place) []byte {
 			return e.AppendJSON(dst, at.Seq, at.Epoch, tx.Now())
-		})
-		if err != nil {
-			return err
-		}
+		}))
 	}
 	if e.Topic != "" {
 		tx.Publish(&mqtt.Message{Topic: e.Topic, QoS: e.QoS, Payload: e.AppendJSON(nil, 0, "", tx.Now()), Expires: expires})
 	}
-	return nil
+	return failed
 }
 
-// position keeps a tracker's newest position as a retained message; a late or
-// duplicate fix does not move it.
-func (h *Hook) position(tx hooks.Tx, f *geo.Fix, via string) {
-	k := [2]string{f.Who, f.Tracker}
-	if f.Tst <= h.last[k] {
-		return
-	}
-	h.last[k] = f.Tst
-	tx.Put([]byte("p"+f.Who+"\x00"+f.Tracker), binary.BigEndian.AppendUint64(nil, uint64(f.Tst)))
-	body := f.AppendJSON(nil, tx.Now(), via)
-	for _, topic := range [2]string{"", "/" + f.Tracker} {
-		topic = "users/" + hooks.EncodeName(f.Who) + "/location" + topic
-		if mqtt.ValidTopicName([]byte(topic)) {
-			tx.Publish(&mqtt.Message{Topic: topic, QoS: 1, Retain: true, Payload: body})
-		}
-	}
-}
-
-// Tick lets the engine's timers run.
+// Tick lets the engine's timers run, and what has been kept long enough go.
 func (h *Hook) Tick(tx hooks.Tx) int64 {
 	h.takeOver(tx)
 	events, state := h.engine.Tick(tx.Now())
 	if err := h.commit(tx, events, state); err != nil {
-		return 0
+		h.Undelivered.Add(1)
+	}
+	if h.trim(tx) {
+		return tx.Now() + again
 	}
 	return 0
 }

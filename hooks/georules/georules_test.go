@@ -1,0 +1,150 @@
+package georules_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+)
+
+// field is a field of a JSON object, as text.
+func field(object, name string) string {
+	var m map[string]any
+	if json.Unmarshal([]byte(object), &m) != nil {
+		return "no JSON"
+	}
+	return fmt.Sprint(m[name])
+}
+
+func seconds(ms int64) string { return fmt.Sprintf("%d.%03d", ms/1000, ms%1000) }
+
+// Late and duplicate fixes move neither a tracker's nor a person's position.
+func TestPositionsDontMoveBack(t *testing.T) {
+	type step struct {
+		tracker string
+		lat     float64
+		tst     int
+		person  string // latitude of the person's position after it
+		own     string // and of the tracker's
+	}
+	for _, test := range []struct {
+		name  string
+		steps []step
+	}{
+		{"newer moves", []step{{"a", 1, 10, "1", "1"}, {"a", 2, 20, "2", "2"}}},
+		{"late does not", []step{{"a", 1, 20, "1", "1"}, {"a", 2, 10, "1", "1"}}},
+		{"a duplicate does not", []step{{"a", 1, 20, "1", "1"}, {"a", 2, 20, "1", "1"}}},
+		{"an older one of another tracker moves that tracker only", []step{{"a", 1, 20, "1", "1"}, {"b", 2, 10, "1", "2"}, {"b", 3, 15, "1", "3"}, {"b", 4, 30, "4", "4"}, {"a", 5, 25, "4", "5"}}},
+		{"a clock of the future does not silence the tracker", []step{{"a", 1, 86400, "1", "1"}, {"a", 2, 100, "2", "2"}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, depot)
+			for i, s := range test.steps {
+				w.pass(time.Minute)
+				if i == 1 {
+					w.restart()
+				}
+				w.must("ann", "users/ann/location/"+s.tracker, w.fix(s.lat, s.tst))
+				if got := field(w.retained["users/ann/location"], "lat"); got != s.person {
+					t.Errorf("step %d: the person is at %s, want %s", i, got, s.person)
+				}
+				if got := field(w.retained["users/ann/location/"+s.tracker], "lat"); got != s.own {
+					t.Errorf("step %d: the tracker is at %s, want %s", i, got, s.own)
+				}
+				if got := field(w.retained["owntracks/ann/"+s.tracker], "lat"); got != s.own {
+					t.Errorf("step %d: OwnTracks is told %s, want %s", i, got, s.own)
+				}
+			}
+		})
+	}
+}
+
+func TestOwnTracksOut(t *testing.T) {
+	w := newWorld(t, depot)
+	w.must("ann", "users/ann/location/pixel", `{"lat":48.2,"lon":16.37,"tst":1789999990.5,"acc":12.4,"batt":80.6,"vel":3.5}`)
+	want := `{"_type":"location","lat":48.2,"lon":16.37,"tst":1789999990,"acc":12,"vel":4,"batt":81,"tid":"el"}`
+	if got := w.retained["owntracks/ann/pixel"]; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	want = `{"v":1,"who":"ann","tracker":"pixel","lat":48.2,"lon":16.37,"acc":12.4,"tst":1789999990.5,"vel":3.5,"batt":80.6,"ts":1790000000000}`
+	if got := w.retained["users/ann/location/pixel"]; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+const sources = `
+version: 1
+sources:
+  - topic: trackers/{who}/pos
+    map: {lat: latitude, lon: longitude, tst: "timestamp / 1000"}
+  - topic: plain/{who}
+rules: {}
+`
+
+// What can't be taken is refused with a reason; of a batch the rest is kept, and the
+// sender is told about the bad ones.
+func TestBadFixes(t *testing.T) {
+	for _, test := range []struct {
+		name, topic, payload string
+		kept                 int
+		refused              string
+		told                 string
+	}{
+		{"good", "users/ann/location", `{"lat":1,"lon":2}`, 1, "", ""},
+		{"no JSON", "users/ann/location", `hello`, 0, "the payload is neither JSON nor CBOR of a fix", ""},
+		{"empty", "users/ann/location", ``, 0, "the payload is neither JSON nor CBOR of a fix", ""},
+		{"out of range", "users/ann/location", `{"lat":98,"lon":2}`, 0, "report 1: lat 98, lon 2 is out of range (latitude is -90..90)", ""},
+		{"all of a batch", "users/ann/location", `[{"lat":98,"lon":2},{"lat":1}]`, 0, "report 1: lat 98, lon 2 is out of range (latitude is -90..90), and 1 more", ""},
+		{"some of a batch", "users/ann/location", `[{"lat":1,"lon":2,"tst":1789999990},{"lat":98,"lon":2},{"lat":1,"lon":2,"tst":1789999991}]`, 2, "",
+			"report 2: lat 98, lon 2 is out of range (latitude is -90..90)"},
+		{"another's", "users/bob/location", `{"lat":1,"lon":2}`, 0, "publish your own position to users/ann/location", ""},
+		{"an lwt is nothing", "owntracks/ann/phone", `{"_type":"lwt","tst":1}`, 0, "", ""},
+		{"a card is nothing", "owntracks/ann/phone", `{"_type":"card","name":"Ann"}`, 0, "", ""},
+		{"a waypoint is not where somebody is", "owntracks/ann/phone", `{"_type":"waypoint","desc":"home","lat":1,"lon":2,"rad":50,"tst":1}`, 0, "", ""},
+		{"encrypted", "owntracks/ann/phone", `{"_type":"encrypted","data":"AAAA"}`, 0, "report 1: an encrypted payload can't be read; switch encryption off in the app, and use TLS", ""},
+		{"a source", "trackers/van/pos", `{"latitude":1,"longitude":2}`, 1, "", ""},
+		{"a source's nonsense", "trackers/van/pos", `{}`, 0, "report 1: no lat: latitude has no value", ""},
+		{"a source without a map", "plain/van", `{"lat":1,"lon":2}`, 1, "", ""},
+		{"a source of nobody", "plain/", `{"lat":1,"lon":2}`, 0, `"" can't be a user`, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, sources)
+			err := w.publish("ann", test.topic, test.payload)
+			var no *hooks.Refusal
+			switch {
+			case errors.As(err, &no) && (no.Text != test.refused || no.Reason != mqtt.PayloadFormatInvalid && no.Reason != mqtt.TopicNameInvalid):
+				t.Errorf("refused with %v: %s, want %s", no.Reason, no.Text, test.refused)
+			case no == nil && (err != nil || test.refused != ""):
+				t.Errorf("got %v, want %q", err, test.refused)
+			}
+			if got := len(fixesOf(t, w.records, all)); got != test.kept {
+				t.Errorf("%d fixes are kept, want %d", got, test.kept)
+			}
+			told := ""
+			for _, r := range w.replies {
+				topic, body, _ := strings.Cut(r, " ")
+				if topic != "users/ann/reply" {
+					t.Errorf("a reply to %s", topic)
+				}
+				told += field(body, "text")
+			}
+			if told != test.told {
+				t.Errorf("told %q, want %q", told, test.told)
+			}
+		})
+	}
+}
+
+// A tracker that a source does not name is the client.
+func TestTrackerOfASource(t *testing.T) {
+	w := newWorld(t, sources)
+	w.must("gw", "trackers/van/pos", `{"latitude":1,"longitude":2}`)
+	if got := field(w.retained["users/van/location"], "tracker"); got != "dev" {
+		t.Errorf("the tracker is %q", got)
+	}
+}
