@@ -138,7 +138,7 @@ func (c *core) finish(t *tx) (kept bool) {
 		c.release(t.conn, kept)
 	}
 	for _, m := range t.reply {
-		if t.conn != nil && t.conn.sess != nil {
+		if t.conn != nil && t.conn.sess != nil && t.conn.sess.listens(m.Topic) {
 			c.emit(t.conn, kept, effect{sess: t.conn.sess, it: item{msg: m, qos: m.QoS}})
 		}
 	}
@@ -188,6 +188,10 @@ func (c *core) restoreHooks() error {
 	}
 	return nil
 }
+
+// HookRecords reads the records of the hook of that name from a store that no
+// broker has open, for commands that look into a stopped broker's data.
+func HookRecords(s store.Store, hook string) hooks.Reader { return hookReader{s, hook} }
 
 // hookReader reads a hook's committed records.
 type hookReader struct {

@@ -76,11 +76,7 @@ func (c *core) replyError(cn *conn, kept bool, r refused, reason mqtt.Reason, te
 		return
 	}
 	topic := "users/" + encodeName(s.key.user) + "/reply"
-	listens := false
-	for f := range s.subs {
-		listens = listens || mqtt.Match(f, topic)
-	}
-	if !listens {
+	if !s.listens(topic) {
 		return
 	}
 	payload, err := json.Marshal(struct {
@@ -98,6 +94,16 @@ func (c *core) replyError(cn *conn, kept bool, r refused, reason mqtt.Reason, te
 	}
 	m := &mqtt.Message{Topic: topic, Payload: payload, QoS: 1}
 	c.emit(cn, kept, effect{sess: s, it: item{msg: m, qos: 1}})
+}
+
+// listens reports whether one of the session's own filters matches a topic.
+func (s *session) listens(topic string) bool {
+	for f := range s.subs {
+		if mqtt.Match(f, topic) {
+			return true
+		}
+	}
+	return false
 }
 
 // refuseEarly answers a publish that was refused before the core. It was sent,

@@ -194,7 +194,7 @@ type Tx interface {
 	// asked, after the event that caused it.
 	Publish(m *mqtt.Message)
 	// Reply sends m to the sender's own connection only, at QoS 1, if it is
-	// still there. It is passing: nothing is stored.
+	// still there and listens to m's topic. It is passing: nothing is stored.
 	Reply(m *mqtt.Message)
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/dgraph-io/badger/v4"
@@ -81,7 +82,10 @@ func Open(dir string, o Options) (Store, Recovery, error) {
 		WithCompression(options.None).WithBlockCacheSize(0).WithIndexCacheSize(16 << 20).
 		WithValueLogFileSize(64 << 20).WithDetectConflicts(false).WithMetricsEnabled(false).
 		WithNumVersionsToKeep(1).WithLogger(badgerLog{o.Log}))
-	if err != nil {
+	switch {
+	case err != nil && strings.Contains(err.Error(), "Cannot acquire directory lock"): // Badger has no value for it
+		return nil, Recovery{}, ErrInUse
+	case err != nil:
 		return nil, Recovery{}, fmt.Errorf("store: %w", err)
 	}
 	// Badger bounds a transaction by 15 % of the memtable, and by a count that

@@ -16,6 +16,8 @@ import (
 var (
 	// ErrNotFound is returned by Get for a key that is not there.
 	ErrNotFound = errors.New("store: not found")
+	// ErrInUse is returned by Open for a folder that another process has open.
+	ErrInUse = errors.New("store: the data folder is in use by another process")
 	// ErrNewerFormat is returned by Open for a store of a later version.
 	ErrNewerFormat = errors.New("store: the data folder was written by a newer version")
 	// ErrTooBig is returned by Commit for a batch beyond Limit; nothing of it

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"time"
+
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/hooks/acl"
 	"github.com/geocast/geocast/hooks/chat"
@@ -16,12 +18,18 @@ type hookFiles struct {
 	rules     []string
 	users     string
 	acl       string
-	anonymous bool // lets clients without credentials in beside the users
+	anonymous bool          // lets clients without credentials in beside the users
+	keep      time.Duration // of fixes; see georules.Hook
+	fixes     int
 
 	// what load has made of them
 	people *users.Live // nil in open mode
 	engine *georules.Hook
 	access *trees.Hook
+}
+
+func (s *settings) hookFiles() hookFiles {
+	return hookFiles{rules: s.Rules, users: s.Users, acl: s.ACL, anonymous: s.AllowAnonymous, keep: s.keep, fixes: s.Locations.Fixes}
 }
 
 // contents is what stands in the files.
@@ -74,6 +82,7 @@ func (f *hookFiles) load() (all []any, err error) {
 	open := c.users == nil
 	talk := chat.New(people, open)
 	f.engine = georules.New(c.set, c.policy.People)
+	f.engine.Keep, f.engine.Fixes = f.keep, f.fixes
 	f.access = trees.New(open, c.policy, f.engine, talk)
 	f.engine.Gateway = f.access.Gateway
 	return append(all, f.access, f.engine, talk), nil

@@ -35,7 +35,15 @@ type config struct {
 	AllowAnonymous bool             `yaml:"allow_anonymous"`
 	Rules          strictyaml.Texts `yaml:"rules"`
 	Log            logConfig        `yaml:"log"`
+	Locations      locationsConfig  `yaml:"locations"`
 	Limits         limits           `yaml:"limits"`
+}
+
+// locationsConfig says how long fixes are kept after their arrival, 0s for not at
+// all, and how many of one tracker.
+type locationsConfig struct {
+	Keep  string `yaml:"keep"`
+	Fixes int    `yaml:"fixes"`
 }
 
 type tlsConfig struct {
@@ -75,6 +83,7 @@ type settings struct {
 	config
 	doc    *strictyaml.Document // nil without a file
 	broker broker.Config
+	keep   time.Duration // of fixes; below 0 none, 0 the default
 	level  slog.Level
 }
 
@@ -178,7 +187,7 @@ func (s *settings) sizes() (errs []error) {
 	}{
 		{[]any{"linger", ""}, s.Linger, &b.Linger}, {[]any{"limits", "connect", ""}, w.Connect, &l.Connect},
 		{[]any{"limits", "session_expiry", ""}, w.SessionExpiry, &l.SessionExpiry}, {[]any{"limits", "inbox_keep", ""}, w.InboxKeep, &l.InboxKeep},
-		{[]any{"limits", "server_keep_alive", ""}, w.ServerKeepAlive, &keep},
+		{[]any{"limits", "server_keep_alive", ""}, w.ServerKeepAlive, &keep}, {[]any{"locations", "keep", ""}, s.Locations.Keep, &s.keep},
 	} {
 		if f.text == "" {
 			continue
@@ -195,6 +204,9 @@ func (s *settings) sizes() (errs []error) {
 	if s.Linger != "" && b.Linger == 0 {
 		b.Linger = -1 // none
 	}
+	if s.Locations.Keep != "" && s.keep == 0 {
+		s.keep = -1 // none
+	}
 	return errs
 }
 
@@ -207,6 +219,9 @@ func (s *settings) numbers() error {
 		if n < 0 {
 			return s.fault([]any{"limits", name, ""}, "%s is %d; a bound is above 0", name, n)
 		}
+	}
+	if n := s.Locations.Fixes; n < 0 {
+		return s.fault([]any{"locations", "fixes", ""}, "fixes is %d; a bound is above 0", n)
 	}
 	if s.CPUs < 0 || s.CPUs > 1024 {
 		return s.fault([]any{"cpus", ""}, "cpus is %d; wanted is 0 (all) to 1024", s.CPUs)

@@ -7,6 +7,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks/georules"
 )
 
 type configCmd struct {
@@ -27,7 +28,7 @@ func (c *configCheckCmd) Run() error {
 	if err != nil {
 		return usageError{err}
 	}
-	files := hookFiles{rules: s.Rules, users: s.Users, acl: s.ACL, anonymous: s.AllowAnonymous}
+	files := s.hookFiles()
 	if _, err := files.load(); err != nil {
 		return usageError{err}
 	}
@@ -69,6 +70,12 @@ func (s *settings) inUse() config {
 	}
 	if c.Log.Format == "" {
 		c.Log.Format = "text"
+	}
+	if c.Locations.Keep == "" {
+		c.Locations.Keep = showSpan(georules.DefaultKeep)
+	}
+	if c.Locations.Fixes == 0 {
+		c.Locations.Fixes = georules.DefaultFixes
 	}
 	c.Limits = shownLimits(b.Limits)
 	return c

@@ -65,9 +65,9 @@ func serve(t *testing.T, dir string) (addr string, stop func()) {
 
 // event is what the tests look at in an inbox event.
 type event struct {
-	Seq                               uint64
-	Type, Rule, Who, From, Body, Conv string
-	Lat                               float64
+	Seq                                   uint64
+	Type, Rule, Who, From, Body, Conv, ID string
+	Lat                                   float64
 }
 
 // phone is a user's device that collects its inbox.

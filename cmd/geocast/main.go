@@ -20,6 +20,7 @@ type cli struct {
 	Demo    demoCmd          `cmd:"" help:"Run the broker with example rules and real bus tracks, sent by MQTT clients over TCP."`
 	Rules   rulesCmd         `cmd:"" help:"Check rules, or try them on tracks."`
 	Sources sourcesCmd       `cmd:"" help:"Show what a source of the rules makes of a payload."`
+	Tracks  tracksCmd        `cmd:"" help:"Export the positions that a broker has kept."`
 	Config  configCmd        `cmd:"" help:"Check a configuration, or print it with its defaults."`
 	Users   usersCmd         `cmd:"" help:"Add users, change and list them."`
 	ACL     aclCmd           `cmd:"" name:"acl" help:"Check an access file, or say who may what and why."`

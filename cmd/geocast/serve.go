@@ -91,7 +91,7 @@ func runBroker(s *settings) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	files := hookFiles{rules: s.Rules, users: s.Users, acl: s.ACL, anonymous: s.AllowAnonymous}
+	files := s.hookFiles()
 	hooks, err := files.load()
 	if err != nil {
 		return usageError{err}

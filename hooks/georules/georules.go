@@ -94,8 +94,11 @@ func (h *Hook) takeOver(tx hooks.Tx) {
 	}
 }
 
-// Name keys the engine's state in the store.
-func (h *Hook) Name() string { return "georules" }
+// RecordsName keys the hook's records in the store.
+const RecordsName = "georules"
+
+// Name keys the hook's records in the store.
+func (h *Hook) Name() string { return RecordsName }
 
 // Filters are the location topics, OwnTracks' and the sources'.
 func (h *Hook) Filters() []string {

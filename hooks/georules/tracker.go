@@ -10,8 +10,10 @@ import (
 
 // Bounds of what is kept of a tracker.
 const (
-	defaultKeep  = 7 * 24 * time.Hour
-	defaultFixes = 100_000
+	// DefaultKeep and DefaultFixes are what a Hook's Keep and Fixes are if they
+	// are 0.
+	DefaultKeep  = 7 * 24 * time.Hour
+	DefaultFixes = 100_000
 	// maxSpans is into how many spans of arrival the kept fixes of a tracker are
 	// divided; they go span by span, so that nothing must be read for it.
 	maxSpans = 14
@@ -121,7 +123,7 @@ func (t *tracker) drop(tx hooks.Tx) {
 
 func (h *Hook) keeps() time.Duration {
 	if h.Keep == 0 {
-		return defaultKeep
+		return DefaultKeep
 	}
 	return max(h.Keep, 0)
 }
@@ -130,7 +132,7 @@ func (h *Hook) span() time.Duration { return h.keeps() / maxSpans }
 
 func (h *Hook) bound() int {
 	if h.Fixes <= 0 {
-		return defaultFixes
+		return DefaultFixes
 	}
 	return h.Fixes
 }
