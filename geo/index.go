@@ -1,33 +1,76 @@
 package geo
 
-import "github.com/tidwall/rtree"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/tidwall/rtree"
+)
 
 // ZoneIndex finds the zones that hold a position without walking the others. The
 // zero value is empty. It is for one writer or any number of readers at a time.
 type ZoneIndex struct {
-	tree  rtree.RTreeG[int]
-	zones map[int]Zone
+	tree rtree.RTreeG[int]
+	// shapes are found by number: a map in their place costs a miss of the cache
+	// for each zone that is looked at.
+	shapes []indexed
 }
 
-// Insert adds a zone under a number of the caller's, which must be new.
+// indexed is a shape, and whether the tree holds more than one box of it.
+type indexed struct {
+	Shape
+	several bool
+}
+
+// Insert adds a zone under a number of the caller's, which must be new. The numbers
+// are from 0 on and without large gaps: memory follows the largest.
 func (x *ZoneIndex) Insert(id int, z Zone) {
-	if x.zones == nil {
-		x.zones = make(map[int]Zone)
+	for len(x.shapes) <= id {
+		x.shapes = append(x.shapes, indexed{})
 	}
-	x.zones[id] = z
-	for _, b := range z.Bounds() {
+	boxes := z.Bounds()
+	x.shapes[id] = indexed{z.Shape, len(boxes) > 1}
+	for _, b := range boxes {
 		x.tree.Insert(corners(b.Min), corners(b.Max), id)
 	}
 }
 
+// Load inserts zones under their places in the list, neighbours after each other:
+// nodes of the tree that are filled so overlap less, and lie together.
+func (x *ZoneIndex) Load(zones []Zone) {
+	order := make([]int, len(zones))
+	keys := make([]uint64, len(zones))
+	for i, z := range zones {
+		order[i] = i
+		if b := z.Bounds(); len(b) > 0 {
+			keys[i] = zOrder(b[0])
+		}
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(keys[a], keys[b]), a-b) })
+	for _, i := range order {
+		x.Insert(i, zones[i])
+	}
+}
+
+// zOrder interleaves the bits of a box's middle, so that near boxes mostly have near
+// numbers (Morton, 1966).
+func zOrder(b Box) (z uint64) {
+	lat := uint64((b.Min.Lat + b.Max.Lat + 180) / 360 * (1<<31 - 1))
+	lon := uint64((b.Min.Lon + b.Max.Lon + 360) / 720 * (1<<31 - 1))
+	for bit := range 31 {
+		z |= (lat>>bit&1)<<(2*bit) | (lon>>bit&1)<<(2*bit+1)
+	}
+	return z
+}
+
 // Delete removes the zone of that number, if it is there.
 func (x *ZoneIndex) Delete(id int) {
-	z, ok := x.zones[id]
-	if !ok {
+	if id >= len(x.shapes) || x.shapes[id].Shape == nil {
 		return
 	}
-	delete(x.zones, id)
-	for _, b := range z.Bounds() {
+	s := x.shapes[id]
+	x.shapes[id] = indexed{}
+	for _, b := range s.Bounds() {
 		x.tree.Delete(corners(b.Min), corners(b.Max), id)
 	}
 }
@@ -35,31 +78,32 @@ func (x *ZoneIndex) Delete(id int) {
 // Containing calls fn once for each zone that holds p, until it returns false.
 // Their order is the index's own.
 func (x *ZoneIndex) Containing(p Position, fn func(id int) bool) {
-	var seen []int
-	for _, at := range seam(p) {
-		c := corners(at)
-		x.tree.Search(c, c, func(_, _ [2]float64, id int) bool {
-			for _, had := range seen {
-				if had == id {
-					return true
-				}
-			}
-			if !x.zones[id].Contains(p) {
-				return true
-			}
-			seen = append(seen, id)
-			return fn(id)
-		})
+	if p.Lon == 180 || p.Lon == -180 { // it stands at both ends
+		x.containing(Position{p.Lat, -180}, Position{p.Lat, 180}, p, fn)
+		return
 	}
+	x.containing(p, p, p, fn)
 }
 
-// seam returns p as it may stand in the index: a position at 180° stands at both
-// ends.
-func seam(p Position) []Position {
-	if p.Lon == 180 || p.Lon == -180 {
-		return []Position{{p.Lat, 180}, {p.Lat, -180}}
+// containing looks for the zones that hold p in the tree at one or two places.
+func (x *ZoneIndex) containing(at, also, p Position, fn func(id int) bool) {
+	var seen []int // of those that may be met again
+	more := true
+	visit := func(_, _ [2]float64, id int) bool {
+		s := &x.shapes[id]
+		if (s.several || at != also) && slices.Contains(seen, id) || !s.Contains(p) {
+			return true
+		}
+		if s.several || at != also {
+			seen = append(seen, id)
+		}
+		more = fn(id)
+		return more
 	}
-	return []Position{p}
+	x.tree.Search(corners(at), corners(at), visit)
+	if more && at != also {
+		x.tree.Search(corners(also), corners(also), visit)
+	}
 }
 
 func corners(p Position) [2]float64 { return [2]float64{p.Lat, p.Lon} }

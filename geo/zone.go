@@ -79,6 +79,12 @@ func NewPolygon(outer []Position, holes ...[]Position) (*Polygon, error) {
 	return newPolygon(outer, holes)
 }
 
+// smallPolygon has its few corners beside it, in the same lines of the cache.
+type smallPolygon struct {
+	Polygon
+	room [4]Position
+}
+
 // newPolygon takes rings that cross themselves, too: what is enclosed an even
 // number of times is outside.
 func newPolygon(outer []Position, holes [][]Position) (*Polygon, error) {
@@ -86,7 +92,12 @@ func newPolygon(outer []Position, holes [][]Position) (*Polygon, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Polygon{outer: ring, west: math.Inf(1), east: math.Inf(-1)}
+	p := &Polygon{outer: ring}
+	if small := new(smallPolygon); len(ring) <= len(small.room) {
+		small.outer = append(small.room[:0], ring...)
+		p = &small.Polygon
+	}
+	p.west, p.east = math.Inf(1), math.Inf(-1)
 	for _, v := range ring {
 		p.west, p.east = min(p.west, v.Lon), max(p.east, v.Lon)
 	}

@@ -143,8 +143,8 @@ func (e *Engine) stepZones(t *tracker, who *Person) {
 
 // raiseZone asks the rules of zone z for situation s.
 func (e *Engine) raiseZone(s Situation, z int, t *tracker, who *Person) {
-	for _, r := range e.set.zoneRules[z] {
-		if r.Situation != s || !r.who.matches(who) {
+	for _, r := range e.set.rulesAt(z, s) {
+		if !r.who.matches(who) {
 			continue
 		}
 		zone := &e.set.zones[z]

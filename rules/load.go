@@ -14,13 +14,14 @@ import (
 
 // A Set is what one or more rules files say, compiled. It is immutable and safe for concurrent use.
 type Set struct {
-	zones     []geo.Zone
-	zoneKeys  []uint64 // per zone: a hash of its id and shape
-	rules     []*Rule
-	sources   []*Source
-	zoneRules [][]*Rule // per zone, in the order of the set
-	index     geo.ZoneIndex
-	pairs     pairIndex
+	zones    []geo.Zone
+	zoneKeys []uint64 // per zone: a hash of its id and shape
+	rules    []*Rule
+	sources  []*Source
+	class    []uint32    // per zone: which of rulesOf are its rules
+	rulesOf  []zoneRules // each kind once, so that few lines of the cache serve many zones
+	index    geo.ZoneIndex
+	pairs    pairIndex
 }
 
 // Zones returns the zones in the order of the files. A zone of a GeoJSON file with several features is called file-zone/feature.
@@ -158,7 +159,8 @@ func (l *loader) set() (*Set, error) {
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	s := &Set{zones: l.zones, zoneKeys: l.zoneKeys, rules: l.rules, sources: l.sources, zoneRules: make([][]*Rule, len(l.zones))}
+	s := &Set{zones: l.zones, zoneKeys: l.zoneKeys, rules: l.rules, sources: l.sources}
+	of := make([][]*Rule, len(l.zones))
 	for i, r := range s.rules {
 		r.index = i
 		slices.Sort(r.zones)
@@ -166,13 +168,12 @@ func (l *loader) set() (*Set, error) {
 		r.key = r.pairKey()
 		for _, z := range r.zones {
 			if r.Enabled {
-				s.zoneRules[z] = append(s.zoneRules[z], r)
+				of[z] = append(of[z], r)
 			}
 		}
 	}
-	for i := range s.zones {
-		s.index.Insert(i, s.zones[i])
-	}
+	s.classify(of)
+	s.index.Load(s.zones)
 	s.pairs = newPairIndex(s.rules)
 	return s, nil
 }

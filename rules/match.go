@@ -2,6 +2,7 @@ package rules
 
 import (
 	"cmp"
+	"encoding/binary"
 	"slices"
 
 	"github.com/geocast/geocast/geo"
@@ -78,6 +79,36 @@ func (s *Set) nearByKey() map[uint64]*Rule {
 	}
 	return rules
 }
+
+// zoneRules are the enabled rules of a zone, by situation, in the order of the set.
+type zoneRules [Near][]*Rule
+
+// classify gives zones with the same rules the same list of them.
+func (s *Set) classify(of [][]*Rule) {
+	s.class = make([]uint32, len(of))
+	known := map[string]uint32{}
+	var key []byte
+	for z, rules := range of {
+		key = key[:0]
+		for _, r := range rules {
+			key = binary.AppendUvarint(key, uint64(r.index))
+		}
+		class, ok := known[string(key)]
+		if !ok {
+			class = uint32(len(s.rulesOf))
+			known[string(key)] = class
+			var by zoneRules
+			for _, r := range rules {
+				by[r.Situation] = append(by[r.Situation], r)
+			}
+			s.rulesOf = append(s.rulesOf, by)
+		}
+		s.class[z] = class
+	}
+}
+
+// rulesAt are the rules of zone z for a situation.
+func (s *Set) rulesAt(z int, situation Situation) []*Rule { return s.rulesOf[s.class[z]][situation] }
 
 // containing appends the zones that hold p, rising.
 func (s *Set) containing(zones []int, p geo.Position) []int {
