@@ -1,6 +1,7 @@
 package geo
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -15,6 +16,9 @@ type Shape interface {
 	Distance(p Position) float64
 	// Bounds are boxes that hold the area; none crosses 180°.
 	Bounds() []Box
+	// Append appends what the area is, in binary: areas of the same kind and
+	// coordinates give the same bytes, others never do.
+	Append(dst []byte) []byte
 }
 
 // Zone is a named area.
@@ -40,6 +44,18 @@ func (c Circle) Distance(p Position) float64 { return max(0, Distance(c.Center, 
 
 // Bounds are boxes around the circle.
 func (c Circle) Bounds() []Box { return around(Box{c.Center, c.Center}, c.Radius) }
+
+// Append appends the circle's identity.
+func (c Circle) Append(dst []byte) []byte {
+	return appendFloats(append(dst, 'c'), c.Center.Lat, c.Center.Lon, c.Radius)
+}
+
+func appendFloats(dst []byte, values ...float64) []byte {
+	for _, v := range values {
+		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(v))
+	}
+	return dst
+}
 
 // Polygon is an area with straight edges on the plane of longitude and latitude
 // (RFC 7946 3.1.1), without its holes. Make one with NewPolygon.
@@ -311,6 +327,24 @@ func (p *Polygon) Bounds() []Box {
 	return wrap(lo, hi, west, east)
 }
 
+// Append appends the polygon's identity: its corners, ring by ring.
+func (p *Polygon) Append(dst []byte) []byte {
+	dst = binary.AppendUvarint(append(dst, 'p'), uint64(1+len(p.holes)))
+	dst = appendRing(dst, p.outer)
+	for _, h := range p.holes {
+		dst = appendRing(dst, h)
+	}
+	return dst
+}
+
+func appendRing(dst []byte, ring []Position) []byte {
+	dst = binary.AppendUvarint(dst, uint64(len(ring)))
+	for _, v := range ring {
+		dst = appendFloats(dst, v.Lat, v.Lon)
+	}
+	return dst
+}
+
 // MultiPolygon is all that one of its polygons holds.
 type MultiPolygon []*Polygon
 
@@ -336,4 +370,13 @@ func (m MultiPolygon) Bounds() (boxes []Box) {
 		boxes = append(boxes, q.Bounds()...)
 	}
 	return boxes
+}
+
+// Append appends the identity of all polygons, in their order.
+func (m MultiPolygon) Append(dst []byte) []byte {
+	dst = binary.AppendUvarint(append(dst, 'm'), uint64(len(m)))
+	for _, p := range m {
+		dst = p.Append(dst)
+	}
+	return dst
 }

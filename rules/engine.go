@@ -22,15 +22,20 @@ const (
 // An Engine holds the live state of all trackers and steps it, fix by fix. See the package doc for what the situations mean.
 // One goroutine owns it.
 type Engine struct {
-	set       *Set
-	people    People
-	zoneByKey map[uint64]int
-	trackers  map[trackerKey]*tracker
-	movers    geo.MoverIndex[*tracker]
-	meetings  map[meeting]int // how many pairs of trackers are near, per rule and users
-	oldest    *tracker        // the list of trackers by seen
-	newest    *tracker
-	unasked   uint64
+	set      *Set
+	people   People
+	lastID   uint64
+	trackers map[trackerKey]*tracker
+	movers   geo.MoverIndex[*tracker]
+	meetings map[meeting]int // how many pairs of trackers are near, per rule and users
+	oldest   *tracker        // the list of trackers by seen
+	newest   *tracker
+	unasked  uint64
+
+	// A Replace makes the state of all trackers one of the set before; see reload.go.
+	generation uint32
+	before     []uint64 // the zoneKeys of that set
+	stale      *tracker // the oldest one of it, nil if there is none
 
 	// of one Step
 	events  []Event
@@ -51,6 +56,7 @@ func (k trackerKey) compare(o trackerKey) int {
 
 // A tracker is the last word of one device.
 type tracker struct {
+	id    uint64 // in records
 	key   trackerKey
 	at    geo.Position
 	acc   float64
@@ -59,22 +65,14 @@ type tracker struct {
 	zones []int   // that it is in, rising
 	pairs []*pair // that it is near in, by rule and partner
 
+	generation uint32 // of the set that zones are numbered in
+
 	older, newer *tracker
 }
 
 // New returns an engine without any tracker. Both arguments stay in use.
 func New(set *Set, people People) *Engine {
-	e := &Engine{people: people, trackers: map[trackerKey]*tracker{}, meetings: map[meeting]int{}}
-	e.use(set)
-	return e
-}
-
-func (e *Engine) use(set *Set) {
-	e.set = set
-	e.zoneByKey = make(map[uint64]int, len(set.zoneKeys))
-	for i, key := range set.zoneKeys {
-		e.zoneByKey[key] = i
-	}
+	return &Engine{set: set, people: people, trackers: map[trackerKey]*tracker{}, meetings: map[meeting]int{}}
 }
 
 // Step applies one fix and returns what it raised and which state changed, both in an order that depends on the fixes only:
@@ -92,17 +90,18 @@ func (e *Engine) Step(fix geo.Fix) ([]Event, []StateRecord) {
 	t := e.trackers[key]
 	switch {
 	case t == nil:
-		t = &tracker{key: key, at: fix.Position}
+		t = &tracker{id: e.lastID + 1, key: key, at: fix.Position}
 		e.add(t)
 	case at <= t.tst:
 		return nil, nil
 	default:
 		e.movers.Move(t, t.at, fix.Position)
 	}
+	e.events, e.records, e.fix = nil, nil, &fix
+	e.renew(t)
 	t.at, t.acc, t.tst, t.seen = fix.Position, fix.Acc, at, max(seen, t.seen)
 	e.touch(t)
 
-	e.events, e.records, e.fix = nil, nil, &fix
 	who := anyone(e.people, fix.Who)
 	e.setFix()
 	e.stepZones(t, &who)
@@ -239,6 +238,8 @@ func (e *Engine) setPerson(f *personFields, p *Person, t *tracker) {
 
 // add puts a new tracker into the indexes.
 func (e *Engine) add(t *tracker) {
+	t.generation = e.generation
+	e.lastID = max(e.lastID, t.id)
 	e.trackers[t.key] = t
 	e.movers.Insert(t, t.at)
 }
@@ -267,6 +268,9 @@ func (e *Engine) unlink(t *tracker) {
 	if t.older == nil && t.newer == nil && e.oldest != t {
 		return
 	}
+	if e.stale == t {
+		e.stale = t.newer
+	}
 	if t.older == nil {
 		e.oldest = t.newer
 	} else {
@@ -284,8 +288,10 @@ func (e *Engine) unlink(t *tracker) {
 // longest silent first, and returns the deletions. None of today's situations waits for a time, so it raises no event yet.
 func (e *Engine) Tick(now int64) ([]Event, []StateRecord) {
 	e.records = nil
+	e.settle(renewAtOnce)
 	for n := 0; n < forgetAtOnce && e.oldest != nil && now-e.oldest.seen > forgetAfter.Milliseconds(); n++ {
 		t := e.oldest
+		e.renew(t)
 		for len(t.pairs) > 0 {
 			e.part(t.pairs[0])
 		}
@@ -295,30 +301,4 @@ func (e *Engine) Tick(now int64) ([]Event, []StateRecord) {
 		e.records = append(e.records, StateRecord{Key: t.recordKey()})
 	}
 	return nil, e.records
-}
-
-// Replace goes on with another set. What a tracker is in is kept for zones with the same id and shape, who is near whom for rules
-// with the same id, distances and people; the rest is unknown until the next fix. It raises no event, and returns the deletions.
-func (e *Engine) Replace(set *Set) []StateRecord {
-	e.records = nil
-	before := e.set
-	e.use(set)
-	rules := set.nearByKey()
-	for t := e.oldest; t != nil; t = t.newer {
-		kept := t.zones[:0]
-		for _, z := range t.zones {
-			if now, ok := e.zoneByKey[before.zoneKeys[z]]; ok {
-				kept = append(kept, now)
-			}
-		}
-		slices.Sort(kept)
-		t.zones = kept
-		for _, p := range slices.Clone(t.pairs) {
-			if p.a == t && rules[p.rule.key] == nil {
-				e.part(p)
-			}
-		}
-	}
-	e.relink(rules)
-	return e.records
 }

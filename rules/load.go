@@ -14,14 +14,16 @@ import (
 
 // A Set is what one or more rules files say, compiled. It is immutable and safe for concurrent use.
 type Set struct {
-	zones    []geo.Zone
-	zoneKeys []uint64 // per zone: a hash of its id and shape
-	rules    []*Rule
-	sources  []*Source
-	class    []uint32    // per zone: which of rulesOf are its rules
-	rulesOf  []zoneRules // each kind once, so that few lines of the cache serve many zones
-	index    geo.ZoneIndex
-	pairs    pairIndex
+	zones     []geo.Zone
+	zoneKeys  []uint64       // per zone: a hash of its id and shape
+	zoneByKey map[uint64]int // its inverse
+	nearByKey map[uint64]*Rule
+	rules     []*Rule
+	sources   []*Source
+	class     []uint32    // per zone: which of rulesOf are its rules
+	rulesOf   []zoneRules // each kind once, so that few lines of the cache serve many zones
+	index     geo.ZoneIndex
+	pairs     pairIndex
 }
 
 // Zones returns the zones in the order of the files. A zone of a GeoJSON file with several features is called file-zone/feature.
@@ -173,6 +175,11 @@ func (l *loader) set() (*Set, error) {
 		}
 	}
 	s.classify(of)
+	s.zoneByKey = make(map[uint64]int, len(s.zoneKeys))
+	for i, key := range s.zoneKeys {
+		s.zoneByKey[key] = i
+	}
+	s.nearByKey = nearByKey(s.rules)
 	s.index.Load(s.zones)
 	s.pairs = newPairIndex(s.rules)
 	return s, nil

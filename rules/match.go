@@ -70,14 +70,14 @@ func (s *Set) nearRules(rules []*Rule, p *Person) []*Rule {
 }
 
 // nearByKey returns the enabled near rules by what their meetings rest on.
-func (s *Set) nearByKey() map[uint64]*Rule {
-	rules := map[uint64]*Rule{}
-	for _, r := range s.rules {
+func nearByKey(rules []*Rule) map[uint64]*Rule {
+	near := map[uint64]*Rule{}
+	for _, r := range rules {
 		if r.Situation == Near && r.Enabled {
-			rules[r.key] = r
+			near[r.key] = r
 		}
 	}
-	return rules
+	return near
 }
 
 // zoneRules are the enabled rules of a zone, by situation, in the order of the set.

@@ -9,7 +9,8 @@ import (
 
 // A pair is two trackers of different users that are near in a rule. It is in the list of both.
 type pair struct {
-	rule  *Rule
+	key   uint64   // of the rule; see Rule.pairKey
+	apart float64  // metres, the rule's
 	a, b  *tracker // a's key is the lesser
 	since int64    // event time of the fix that brought them together, ms
 }
@@ -26,7 +27,7 @@ type neighbour struct {
 	metres float64
 }
 
-func (p *pair) meeting() meeting { return meeting{p.rule.key, p.a.key.who, p.b.key.who} }
+func (p *pair) meeting() meeting { return meeting{p.key, p.a.key.who, p.b.key.who} }
 
 func (p *pair) other(t *tracker) *tracker {
 	if p.a == t {
@@ -39,7 +40,7 @@ func (p *pair) other(t *tracker) *tracker {
 func (e *Engine) stepPairs(t *tracker, me *Person) {
 	for i := 0; i < len(t.pairs); {
 		p := t.pairs[i]
-		if geo.Distance(t.at, p.other(t).at) > p.rule.near.apart {
+		if geo.Distance(t.at, p.other(t).at) > p.apart {
 			e.part(p)
 		} else {
 			i++
@@ -78,7 +79,7 @@ func (e *Engine) stepNeighbour(t *tracker, me *Person, n neighbour) {
 		if !mine && !theirs || !r.consents(me, &them) {
 			continue
 		}
-		if _, met := t.find(r, n.tracker); met {
+		if _, met := t.find(r.key, n.tracker); met {
 			continue
 		}
 		p := newPair(r, t, n.tracker)
@@ -116,24 +117,24 @@ func (r *Rule) consents(a, b *Person) bool {
 }
 
 func newPair(r *Rule, t, other *tracker) *pair {
-	p := &pair{rule: r, a: t, b: other, since: t.tst}
+	p := &pair{key: r.key, apart: r.near.apart, a: t, b: other, since: t.tst}
 	if p.b.key.compare(p.a.key) < 0 {
 		p.a, p.b = p.b, p.a
 	}
 	return p
 }
 
-// find returns the place of the pair (t, other) of r in t's list.
-func (t *tracker) find(r *Rule, other *tracker) (int, bool) {
-	return slices.BinarySearchFunc(t.pairs, r, func(p *pair, r *Rule) int {
-		return cmp.Or(cmp.Compare(p.rule.index, r.index), p.other(t).key.compare(other.key))
+// find returns the place of the pair (t, other) of a rule in t's list. The list's order outlives the set.
+func (t *tracker) find(key uint64, other *tracker) (int, bool) {
+	return slices.BinarySearchFunc(t.pairs, key, func(p *pair, key uint64) int {
+		return cmp.Or(cmp.Compare(p.key, key), p.other(t).key.compare(other.key))
 	})
 }
 
 // link enters p in the lists of both and counts the meeting.
 func (e *Engine) link(p *pair) {
 	for _, t := range [...]*tracker{p.a, p.b} {
-		if i, there := t.find(p.rule, p.other(t)); !there {
+		if i, there := t.find(p.key, p.other(t)); !there {
 			t.pairs = slices.Insert(t.pairs, i, p)
 		}
 	}
@@ -143,7 +144,7 @@ func (e *Engine) link(p *pair) {
 // part ends p and records that.
 func (e *Engine) part(p *pair) {
 	for _, t := range [...]*tracker{p.a, p.b} {
-		if i, there := t.find(p.rule, p.other(t)); there {
+		if i, there := t.find(p.key, p.other(t)); there {
 			t.pairs = slices.Delete(t.pairs, i, i+1)
 		}
 	}
@@ -152,18 +153,4 @@ func (e *Engine) part(p *pair) {
 		delete(e.meetings, m)
 	}
 	e.records = append(e.records, StateRecord{Key: p.recordKey()})
-}
-
-// relink gives all pairs the rules of a new set and orders the lists by them.
-func (e *Engine) relink(rules map[uint64]*Rule) {
-	for t := e.oldest; t != nil; t = t.newer {
-		for _, p := range t.pairs {
-			p.rule = rules[p.rule.key]
-		}
-	}
-	for t := e.oldest; t != nil; t = t.newer {
-		slices.SortFunc(t.pairs, func(p, q *pair) int {
-			return cmp.Or(cmp.Compare(p.rule.index, q.rule.index), p.other(t).key.compare(q.other(t).key))
-		})
-	}
 }

@@ -19,16 +19,18 @@ type StateRecord struct {
 	Value []byte
 }
 
+// Keys hold numbers and no names: a tracker has its number from its first fix on, a rule is a hash of what its meetings rest on.
 const (
-	trackerRecord = 't'
-	pairRecord    = 'n'
+	trackerRecord = 'd'
+	pairRecord    = 'm'
 	recordVersion = 1
 )
 
 // record returns t as it is stored.
 func (e *Engine) record(t *tracker) StateRecord {
-	v := make([]byte, 0, 48+8*len(t.zones))
+	v := make([]byte, 0, 56+len(t.key.who)+len(t.key.name)+8*len(t.zones))
 	v = append(v, trackerRecord, recordVersion)
+	v = appendNames(v, t.key.who, t.key.name)
 	v = binary.AppendVarint(v, t.tst)
 	v = binary.AppendVarint(v, t.seen)
 	for _, f := range [...]float64{t.at.Lat, t.at.Lon, t.acc} {
@@ -42,7 +44,7 @@ func (e *Engine) record(t *tracker) StateRecord {
 }
 
 func (t *tracker) recordKey() []byte {
-	return appendNames([]byte{trackerRecord}, t.key.who, t.key.name)
+	return binary.BigEndian.AppendUint64([]byte{trackerRecord}, t.id)
 }
 
 // record returns p as it is stored.
@@ -51,8 +53,9 @@ func (p *pair) record() StateRecord {
 }
 
 func (p *pair) recordKey() []byte {
-	k := binary.BigEndian.AppendUint64([]byte{pairRecord}, p.rule.key)
-	return appendNames(k, p.a.key.who, p.a.key.name, p.b.key.who, p.b.key.name)
+	k := binary.BigEndian.AppendUint64([]byte{pairRecord}, p.key)
+	k = binary.BigEndian.AppendUint64(k, p.a.id)
+	return binary.BigEndian.AppendUint64(k, p.b.id)
 }
 
 func appendNames(k []byte, names ...string) []byte {
@@ -78,33 +81,33 @@ func (e *Engine) Restore(records []StateRecord) error {
 		}
 		trackers = append(trackers, t)
 	}
-	slices.SortFunc(trackers, func(a, b *tracker) int { return cmp.Or(cmp.Compare(a.seen, b.seen), a.key.compare(b.key)) })
+	slices.SortFunc(trackers, func(a, b *tracker) int { return cmp.Or(cmp.Compare(a.seen, b.seen), cmp.Compare(a.id, b.id)) })
+	byID := make(map[uint64]*tracker, len(trackers))
 	for _, t := range trackers {
 		if e.trackers[t.key] == nil {
 			e.add(t)
 			e.touch(t)
+			byID[t.id] = t
 		}
 	}
-	return e.restorePairs(records)
+	return e.restorePairs(records, byID)
 }
 
-func (e *Engine) restorePairs(records []StateRecord) error {
-	byKey := e.set.nearByKey()
+func (e *Engine) restorePairs(records []StateRecord, byID map[uint64]*tracker) error {
 	for _, r := range records {
 		if len(r.Key) == 0 || r.Key[0] != pairRecord || r.Value == nil {
 			continue
 		}
 		k, v := cursor{b: r.Key[1:]}, cursor{b: r.Value}
-		rule := byKey[k.uint64()]
-		a := e.trackers[trackerKey{k.name(), k.name()}]
-		b := e.trackers[trackerKey{k.name(), k.name()}]
+		rule := e.set.nearByKey[k.uint64()]
+		a, b := byID[k.uint64()], byID[k.uint64()]
 		v.head(pairRecord)
 		since := v.varint()
 		if k.bad || v.bad {
 			return fmt.Errorf("rules: pair record %x is not readable", r.Key)
 		}
-		if rule != nil && a != nil && b != nil {
-			e.link(&pair{rule: rule, a: a, b: b, since: since})
+		if rule != nil && a != nil && b != nil && a != b {
+			e.link(&pair{key: rule.key, apart: rule.near.apart, a: a, b: b, since: since})
 		}
 	}
 	return nil
@@ -112,13 +115,13 @@ func (e *Engine) restorePairs(records []StateRecord) error {
 
 func (e *Engine) readTracker(r StateRecord) (*tracker, error) {
 	k, v := cursor{b: r.Key[1:]}, cursor{b: r.Value}
-	t := &tracker{key: trackerKey{k.name(), k.name()}}
 	v.head(trackerRecord)
+	t := &tracker{id: k.uint64(), key: trackerKey{v.name(), v.name()}}
 	t.tst, t.seen = v.varint(), v.varint()
 	t.at = geo.Position{Lat: math.Float64frombits(v.uint64()), Lon: math.Float64frombits(v.uint64())}
 	t.acc = math.Float64frombits(v.uint64())
 	for n := v.uvarint(); n > 0 && !v.bad; n-- {
-		if z, ok := e.zoneByKey[v.uint64()]; ok {
+		if z, ok := e.set.zoneByKey[v.uint64()]; ok {
 			t.zones = append(t.zones, z)
 		}
 	}
@@ -126,6 +129,7 @@ func (e *Engine) readTracker(r StateRecord) (*tracker, error) {
 		return nil, fmt.Errorf("rules: tracker record %x is not readable", r.Key)
 	}
 	slices.Sort(t.zones)
+	t.zones = slices.Compact(t.zones)
 	return t, nil
 }
 

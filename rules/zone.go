@@ -249,16 +249,5 @@ func (d *document) tags(entries []entry) []string {
 
 // zoneKey is a hash of id and shape: a tracker's being inside is kept as long as it stays the same.
 func zoneKey(z *geo.Zone) uint64 {
-	return hash64(appendShape(appendNames(nil, z.ID), z.Shape))
-}
-
-// appendShape appends all of s by value. Polygons are behind pointers, which fmt follows at the top level only.
-func appendShape(b []byte, s geo.Shape) []byte {
-	if polygons, ok := s.(geo.MultiPolygon); ok {
-		for _, p := range polygons {
-			b = appendShape(b, p)
-		}
-		return b
-	}
-	return fmt.Appendf(b, "%T%v", s, s)
+	return hash64(z.Append(appendNames(nil, z.ID)))
 }

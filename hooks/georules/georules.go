@@ -87,11 +87,10 @@ func (h *Hook) takeOver(tx hooks.Tx) {
 	if r := h.known.Swap(nil); r != nil {
 		*h.people = *r
 	}
-	if set := h.next.Swap(nil); set != nil {
-		for _, s := range h.engine.Replace(set) {
-			tx.Delete(append([]byte{engineRecord}, s.Key...))
-		}
+	if h.next.Load() == nil || !h.engine.Settled() {
+		return // the set before is still being taken over, some trackers at each tick
 	}
+	h.put(tx, h.engine.Replace(h.next.Swap(nil)))
 }
 
 // RecordsName keys the hook's records in the store.
@@ -271,6 +270,15 @@ func tellBad(tx hooks.Tx, p *hooks.Publish, d *prepared) {
 // commit writes what a step changed and sends its events, all that it can; the error
 // is the first recipient's who can't have it.
 func (h *Hook) commit(tx hooks.Tx, events []rules.Event, state []rules.StateRecord) error {
+	h.put(tx, state)
+	var failed error
+	for i := range events {
+		failed = cmp.Or(failed, h.send(tx, &events[i]))
+	}
+	return failed
+}
+
+func (h *Hook) put(tx hooks.Tx, state []rules.StateRecord) {
 	for _, s := range state {
 		key := append([]byte{engineRecord}, s.Key...)
 		if s.Value == nil {
@@ -279,11 +287,6 @@ func (h *Hook) commit(tx hooks.Tx, events []rules.Event, state []rules.StateReco
 			tx.Put(key, s.Value)
 		}
 	}
-	var failed error
-	for i := range events {
-		failed = cmp.Or(failed, h.send(tx, &events[i]))
-	}
-	return failed
 }
 
 func (h *Hook) send(tx hooks.Tx, e *rules.Event) error {
@@ -310,7 +313,7 @@ func (h *Hook) Tick(tx hooks.Tx) int64 {
 	if err := h.commit(tx, events, state); err != nil {
 		h.Undelivered.Add(1)
 	}
-	if h.trim(tx) {
+	if h.trim(tx) || !h.engine.Settled() {
 		return tx.Now() + again
 	}
 	return 0

@@ -108,7 +108,9 @@ func (w *world) Delete(key []byte)             { delete(w.records, string(key));
 func (w *world) Reply(m *mqtt.Message)         { w.replies = append(w.replies, m.Topic+" "+string(m.Payload)) }
 func (w *world) Get(key []byte) ([]byte, bool) { v, ok := w.records[string(key)]; return v, ok }
 func (w *world) at(offset int) string          { return fmt.Sprint(start/1000 + int64(offset)) }
-func (w *world) fix(lat float64, o int) string { return fmt.Sprintf(`{"lat":%g,"lon":11,"tst":%s}`, lat, w.at(o)) }
+func (w *world) fix(lat float64, o int) string {
+	return fmt.Sprintf(`{"lat":%g,"lon":11,"tst":%s}`, lat, w.at(o))
+}
 
 // records are the store as a hook reads it.
 type records map[string][]byte
