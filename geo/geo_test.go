@@ -252,42 +252,6 @@ func TestCountriesLoad(t *testing.T) {
 	}
 }
 
-func TestDecodeFixes(t *testing.T) {
-	const now = 1790000000000
-	for _, c := range []struct {
-		name, payload string
-		fixes         int
-		rejected      string
-	}{
-		{"OwnTracks", `{"_type":"location","lat":48.2,"lon":16.3,"tst":1790000060,"acc":12,"batt":80}`, 1, ""},
-		{"an OwnTracks will has no position", `{"_type":"lwt","tst":1790000060}`, 0, ""},
-		{"OwnTracks needs tst", `{"_type":"location","lat":48.2,"lon":16.3}`, 0, "tst is needed, in Unix seconds"},
-		{"plain, without tst", `{"lat":48.2,"lon":16.3}`, 1, ""},
-		{"array with a bad one", `[{"lat":48.2,"lon":16.3},{"lat":148.2,"lon":16.3},{"lat":1,"lon":2}]`, 2, "lat 148.2, lon 16.3 is out of range (latitude is -90..90)"},
-		{"GeoJSON", `{"type":"Feature","geometry":{"type":"Point","coordinates":[16.3,48.2]},"properties":{"tst":1790000060,"acc":3}}`, 1, ""},
-		{"milliseconds for seconds", `{"lat":48.2,"lon":16.3,"tst":1790000060000}`, 0, "tst 1.79000006e+12 is not in Unix seconds"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			fixes, rejected, err := geo.DecodeFixes([]byte(c.payload), now)
-			if err != nil || len(fixes) != c.fixes {
-				t.Fatalf("got %v, %v, want %d fixes", fixes, err, c.fixes)
-			}
-			why := ""
-			if len(rejected) > 0 {
-				why = rejected[0].Reason
-			}
-			if why != c.rejected {
-				t.Errorf("rejected with %q, want %q", why, c.rejected)
-			}
-			for _, f := range fixes {
-				if c.name != "array with a bad one" && (f.Lat != 48.2 || f.Lon != 16.3) {
-					t.Errorf("got %v", f.Position)
-				}
-			}
-		})
-	}
-}
-
 func FuzzDecodeFixes(f *testing.F) {
 	f.Add([]byte(`{"_type":"location","lat":48.2,"lon":16.3,"tst":1790000060}`))
 	f.Add([]byte(`[{"lat":1,"lon":2},{}]`))

@@ -1,0 +1,139 @@
+package geo_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/geocast/geocast/geo"
+)
+
+// inCBOR is a payload in CBOR.
+func inCBOR(t testing.TB, v any) string {
+	t.Helper()
+	b, err := cbor.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// Each payload of docs/wire.md, single and in arrays, and what is wrong with others.
+func TestPayloads(t *testing.T) {
+	type m = map[string]any
+	const now = 1790000000000
+	const full = "48.2 16.3 1790000060500 acc=12.5 alt=250 vel=36 cog=90 batt=80 event=enter id=0f3a"
+	fields := `"lat":48.2,"lon":16.3,"tst":1790000060.5,"acc":12.5,"alt":250,"vel":36,"cog":90,"batt":80,"event":"enter","_id":"0f3a"`
+	properties := strings.Replace(fields, `"lat":48.2,"lon":16.3,`, "", 1)
+	feature := `{"type":"Feature","geometry":{"type":"Point","coordinates":[16.3,48.2]},"properties":{` + properties + `}}`
+	asCBOR := m{"lat": 48.2, "lon": 16.3, "tst": 1790000060.5, "acc": 12.5, "alt": 250, "vel": 36, "cog": 90, "batt": 80, "event": "enter", "_id": "0f3a"}
+	for _, c := range []struct{ name, payload, want string }{
+		{"plain", `{` + fields + `}`, full},
+		{"plain, with what we don't know", `{"lat":48.2,"lon":16.3,"tst":1790000060,"temperature":21,"x":{"y":[]}}`, "48.2 16.3 1790000060000"},
+		{"plain, only a position", ` {"lat":48.2,"lon":16.3}`, "48.2 16.3 1790000000000"},
+		{"plain, null is absent", `{"lat":48.2,"lon":16.3,"tst":null,"acc":null,"batt":null}`, "48.2 16.3 1790000000000"},
+		{"plain, 0 is a value", `{"lat":0,"lon":0,"tst":1,"vel":0,"batt":0}`, "0 0 1000 vel=0 batt=0"},
+		{"plain, at the edges", `{"lat":-90,"lon":180,"tst":1}`, "-90 180 1000"},
+		{"OwnTracks location", `{"_type":"location",` + fields + `,"tid":"ph","t":"u","conn":"w","inregions":["home"],"topic":"x"}`, full},
+		{"OwnTracks transition", `{"_type":"transition","event":"enter","desc":"home","t":"c","wtst":1789999999,"lat":48.2,"lon":16.3,"tst":1790000060,"acc":12}`, "48.2 16.3 1790000060000 acc=12 event=enter"},
+		{"OwnTracks, another type with a position", `{"_type":"poi","lat":48.2,"lon":16.3,"tst":1790000060}`, "48.2 16.3 1790000060000"},
+		{"OwnTracks waypoint", `{"_type":"waypoint","desc":"home","lat":48.2,"lon":16.3,"rad":50,"tst":1790000060}`, ""},
+		{"OwnTracks lwt", `{"_type":"lwt","tst":1790000060}`, ""},
+		{"OwnTracks card", `{"_type":"card","name":"Ann","tid":"an"}`, ""},
+		{"OwnTracks steps", `{"_type":"steps","tst":1790000060,"steps":12}`, ""},
+		{"OwnTracks encrypted", `{"_type":"encrypted","data":"AAAA"}`, "0: an encrypted payload can't be read; switch encryption off in the app, and use TLS"},
+		{"OwnTracks without tst", `{"_type":"location","lat":48.2,"lon":16.3}`, "0: tst is needed, in Unix seconds"},
+		{"GeoJSON", feature, full},
+		{"GeoJSON, with a height", `{"type":"Feature","geometry":{"type":"Point","coordinates":[16.3,48.2,250]},"properties":null}`, "48.2 16.3 1790000000000 alt=250"},
+		{"GeoJSON, a line", `{"type":"Feature","geometry":{"type":"LineString","coordinates":[[16.3,48.2],[1,2]]}}`, "0: the feature's geometry is not a Point of [lon, lat]"},
+		{"GeoJSON, half a point", `{"type":"Feature","geometry":{"type":"Point","coordinates":[16.3]}}`, "0: the feature's geometry is not a Point of [lon, lat]"},
+		{"GeoJSON, swapped", `{"type":"Feature","geometry":{"type":"Point","coordinates":[48.2,163]}}`, "0: lat 163, lon 48.2 is out of range (latitude is -90..90)"},
+		{"CBOR", inCBOR(t, asCBOR), full},
+		{"CBOR, whole numbers", inCBOR(t, m{"lat": 48, "lon": -16, "tst": 1790000060}), "48 -16 1790000060000"},
+		{"CBOR, half precision", "\xa2\x63lat\xf9\x3c\x00\x63lon\xf9\x40\x00", "1 2 1790000000000"},
+		{"array of plain", `[{"lat":1,"lon":2,"tst":1},{"lat":3,"lon":4,"tst":2}]`, "1 2 1000; 3 4 2000"},
+		{"array of OwnTracks", `[{"_type":"location","lat":1,"lon":2,"tst":1},{"_type":"lwt","tst":1},{"_type":"location","lat":3,"lon":4,"tst":2}]`, "1 2 1000; 3 4 2000"},
+		{"array of GeoJSON", `[` + feature + `,` + feature + `]`, full + "; " + full},
+		{"array of several", `[{"lat":1,"lon":2,"tst":1},` + feature + `]`, "1 2 1000; " + full},
+		{"array of CBOR", inCBOR(t, []m{asCBOR, {"lat": 1, "lon": 2}}), full + "; 1 2 1790000000000"},
+		{"array with bad ones", `[{"lat":98,"lon":2},7,{"lat":1,"lon":2,"tst":1},{"lon":2}]`,
+			"1 2 1000; 0: lat 98, lon 2 is out of range (latitude is -90..90); 1: not a report: json: cannot unmarshal number into Go value of type geo.report; 3: lat and lon are needed, in degrees"},
+		{"empty array", `[]`, ""},
+		{"CBOR array with a bad one", inCBOR(t, []any{m{"lat": 1, "lon": 2}, m{"lat": 91, "lon": 2}}), "1 2 1790000000000; 1: lat 91, lon 2 is out of range (latitude is -90..90)"},
+		{"acc below 0", `{"lat":1,"lon":2,"acc":-1}`, "0: acc -1 is not in metres"},
+		{"tst in milliseconds", `{"lat":1,"lon":2,"tst":1790000060000}`, "0: tst 1.79000006e+12 is not in Unix seconds"},
+		{"tst 0", `{"lat":1,"lon":2,"tst":0}`, "0: tst 0 is not in Unix seconds"},
+		{"CBOR, not a number", inCBOR(t, m{"lat": []byte{1}, "lon": 2}), "error"},
+		{"a text for a number", `{"lat":"48.2","lon":16.3}`, "error"},
+		{"cut off", `{"lat":48.2,"lon":16`, "error"},
+		{"nothing", ``, "error"},
+		{"space", ` `, "error"},
+		{"text", `48.2,16.3`, "error"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fixes, rejected, err := geo.DecodeFixes([]byte(c.payload), now)
+			var got []string
+			for _, f := range fixes {
+				got = append(got, text(&f))
+			}
+			for _, r := range rejected {
+				got = append(got, fmt.Sprintf("%d: %s", r.Index, r.Reason))
+			}
+			if err != nil {
+				if got = []string{"error"}; !errors.Is(err, geo.ErrPayload) {
+					t.Errorf("the error %v is not ErrPayload", err)
+				}
+			}
+			if s := strings.Join(got, "; "); s != c.want {
+				t.Errorf("got  %s\nwant %s", s, c.want)
+			}
+		})
+	}
+}
+
+func text(f *geo.Fix) string {
+	s := fmt.Sprintf("%g %g %d", f.Lat, f.Lon, f.Tst)
+	if f.Acc > 0 {
+		s += fmt.Sprintf(" acc=%g", f.Acc)
+	}
+	for _, m := range []struct {
+		name string
+		has  geo.Has
+		v    float64
+	}{{"alt", geo.HasAlt, f.Alt}, {"vel", geo.HasVel, f.Vel}, {"cog", geo.HasCog, f.Cog}, {"batt", geo.HasBatt, f.Batt}} {
+		if f.Has&m.has != 0 {
+			s += fmt.Sprintf(" %s=%g", m.name, m.v)
+		}
+	}
+	for _, w := range [][2]string{{"event", f.Event}, {"id", f.ID}} {
+		if w[1] != "" {
+			s += " " + w[0] + "=" + w[1]
+		}
+	}
+	return s
+}
+
+// FuzzPayloads: what is read is valid, and what is written of it is read back, in our
+// own form exactly and in that of OwnTracks in whole numbers.
+func FuzzPayloads(f *testing.F) {
+	f.Add([]byte(`{"_type":"location","lat":48.2,"lon":16.3,"tst":1790000060,"acc":12}`))
+	f.Add([]byte(`[{"lat":1,"lon":2,"batt":3},{}]`))
+	f.Add([]byte(`{"type":"Feature","geometry":{"type":"Point","coordinates":[16.3,48.2]},"properties":{"tst":1}}`))
+	f.Add([]byte(inCBOR(f, []map[string]any{{"lat": 48.2, "lon": 16.3, "vel": 1e300}})))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		fixes, _, _ := geo.DecodeFixes(b, 1790000000000)
+		for _, fix := range fixes {
+			again, _, err := geo.DecodeFixes(fix.AppendJSON(nil, 1, "gw"), 1)
+			if err != nil || len(again) != 1 || again[0].Position != fix.Position || again[0].Tst != fix.Tst || again[0].Acc != fix.Acc || again[0].Has != fix.Has {
+				t.Fatalf("%+v came back as %+v: %v", fix, again, err)
+			}
+			again, _, err = geo.DecodeFixes(fix.AppendOwnTracks(nil), 1)
+			if whole := fix.Tst / 1000; whole > 0 && (err != nil || len(again) != 1 || again[0].Position != fix.Position || again[0].Tst != whole*1000) {
+				t.Fatalf("%+v came back from OwnTracks as %+v: %v", fix, again, err)
+			}
+		}
+	})
+}
