@@ -1,8 +1,10 @@
 package geo_test
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -136,4 +138,39 @@ func FuzzPayloads(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The payloads of docs/wire.md are read, and what subscribers get is written so.
+func TestWireDocs(t *testing.T) {
+	page, err := os.ReadFile("../docs/wire.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	section, _, _ := strings.Cut(string(page), "## Positions, kept")
+	in, out, _ := strings.Cut(section, "## Positions, out")
+	read := 0
+	for _, cell := range strings.Split(in, "`") {
+		payload := []byte(cell)
+		if bare := strings.ReplaceAll(cell, " ", ""); strings.HasPrefix(bare, "a3") {
+			if payload, err = hex.DecodeString(bare); err != nil {
+				t.Fatal(err)
+			}
+		} else if !strings.HasPrefix(cell, `{"`) && !strings.HasPrefix(cell, `[{"`) {
+			continue
+		}
+		fixes, rejected, err := geo.DecodeFixes(payload, 1)
+		if err != nil || len(rejected) > 0 || len(fixes) == 0 || fixes[0].Tst != 1790000060000 || fixes[0].Lat != 48.2 || fixes[0].Lon != 16.37 {
+			t.Errorf("%s is read as %v, %v, %v", cell, fixes, rejected, err)
+		}
+		read++
+	}
+	if read < 6 {
+		t.Errorf("%d payloads", read)
+	}
+	f := geo.Fix{Who: "tim", Tracker: "watch", Position: geo.Position{Lat: 48.2, Lon: 16.37}, Acc: 12, Tst: 1790000060000, Vel: 4.5, Batt: 80, Has: geo.HasVel | geo.HasBatt}
+	for _, want := range []string{string(f.AppendJSON(nil, 1790000060400, "")), string(f.AppendOwnTracks(nil))} {
+		if !strings.Contains(out, want+"\n") {
+			t.Errorf("the page does not have %s", want)
+		}
+	}
 }
