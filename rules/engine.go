@@ -34,7 +34,6 @@ type Engine struct {
 
 	// A Replace makes the state of all trackers one of the set before; see reload.go.
 	generation uint32
-	before     []uint64 // the zoneKeys of that set
 	stale      *tracker // the oldest one of it, nil if there is none
 
 	// of one Step
@@ -60,10 +59,11 @@ type tracker struct {
 	key   trackerKey
 	at    geo.Position
 	acc   float64
-	tst   int64   // event time, ms
-	seen  int64   // arrival, ms
-	zones []int   // that it is in, rising
-	pairs []*pair // that it is near in, by rule and partner
+	tst   int64    // event time, ms
+	seen  int64    // arrival, ms
+	zones []int    // that it is in, rising
+	keys  []uint64 // of these; looked up in the set, they cost a miss of the cache each
+	pairs []*pair  // that it is near in, by rule and partner
 
 	generation uint32 // of the set that zones are numbered in
 
@@ -106,7 +106,7 @@ func (e *Engine) Step(fix geo.Fix) ([]Event, []StateRecord) {
 	e.setFix()
 	e.stepZones(t, &who)
 	e.stepPairs(t, &who)
-	e.records = append(e.records, e.record(t))
+	e.records = append(e.records, t.record())
 	return e.events, e.records
 }
 
@@ -132,11 +132,21 @@ func (e *Engine) stepZones(t *tracker, who *Person) {
 			e.raiseZone(Enter, z, t, who)
 		}
 	}
-	for _, z := range is {
-		e.raiseZone(Inside, z, t, who)
+	if e.set.anyInside {
+		for _, z := range is {
+			e.raiseZone(Inside, z, t, who)
+		}
 	}
 	if !slices.Equal(was, is) {
-		t.zones = slices.Clone(is)
+		t.enter(e.set, is)
+	}
+}
+
+// enter notes the zones that t is in.
+func (t *tracker) enter(set *Set, zones []int) {
+	t.zones, t.keys = slices.Clone(zones), make([]uint64, len(zones))
+	for i, z := range zones {
+		t.keys[i] = set.zoneKeys[z]
 	}
 }
 

@@ -18,6 +18,7 @@ type Set struct {
 	zoneKeys  []uint64       // per zone: a hash of its id and shape
 	zoneByKey map[uint64]int // its inverse
 	nearByKey map[uint64]*Rule
+	anyInside bool // whether a rule asks for inside
 	rules     []*Rule
 	sources   []*Source
 	class     []uint32    // per zone: which of rulesOf are its rules
@@ -170,6 +171,7 @@ func (l *loader) set() (*Set, error) {
 		r.key = r.pairKey()
 		for _, z := range r.zones {
 			if r.Enabled {
+				s.anyInside = s.anyInside || r.Situation == Inside
 				of[z] = append(of[z], r)
 			}
 		}

@@ -14,7 +14,7 @@ const renewAtOnce = 1000
 func (e *Engine) Replace(set *Set) []StateRecord {
 	e.records = nil
 	e.settle(len(e.trackers))
-	e.before, e.set, e.stale = e.set.zoneKeys, set, e.oldest
+	e.set, e.stale = set, e.oldest
 	e.generation++
 	return e.records
 }
@@ -29,9 +29,6 @@ func (e *Engine) settle(n int) {
 		e.stale = t.newer
 		e.renew(t)
 	}
-	if e.stale == nil {
-		e.before = nil
-	}
 }
 
 // renew takes a tracker over from the set before.
@@ -41,16 +38,16 @@ func (e *Engine) renew(t *tracker) {
 	}
 	t.generation = e.generation
 	kept := make([]int, 0, len(t.zones))
-	for _, z := range t.zones {
-		if now, ok := e.set.zoneByKey[e.before[z]]; ok {
+	for _, key := range t.keys {
+		if now, ok := e.set.zoneByKey[key]; ok {
 			kept = append(kept, now)
 		}
 	}
 	slices.Sort(kept)
-	forgotten := len(kept) < len(t.zones)
-	t.zones = kept
+	forgotten := len(kept) < len(t.keys)
+	t.enter(e.set, kept)
 	if forgotten {
-		e.records = append(e.records, e.record(t))
+		e.records = append(e.records, t.record())
 	}
 	for _, p := range slices.Clone(t.pairs) {
 		if e.set.nearByKey[p.key] == nil {

@@ -27,8 +27,8 @@ const (
 )
 
 // record returns t as it is stored.
-func (e *Engine) record(t *tracker) StateRecord {
-	v := make([]byte, 0, 56+len(t.key.who)+len(t.key.name)+8*len(t.zones))
+func (t *tracker) record() StateRecord {
+	v := make([]byte, 0, 56+len(t.key.who)+len(t.key.name)+8*len(t.keys))
 	v = append(v, trackerRecord, recordVersion)
 	v = appendNames(v, t.key.who, t.key.name)
 	v = binary.AppendVarint(v, t.tst)
@@ -37,8 +37,8 @@ func (e *Engine) record(t *tracker) StateRecord {
 		v = binary.BigEndian.AppendUint64(v, math.Float64bits(f))
 	}
 	v = binary.AppendUvarint(v, uint64(len(t.zones)))
-	for _, z := range t.zones {
-		v = binary.BigEndian.AppendUint64(v, e.set.zoneKeys[z])
+	for _, key := range t.keys {
+		v = binary.BigEndian.AppendUint64(v, key)
 	}
 	return StateRecord{Key: t.recordKey(), Value: v}
 }
@@ -129,7 +129,7 @@ func (e *Engine) readTracker(r StateRecord) (*tracker, error) {
 		return nil, fmt.Errorf("rules: tracker record %x is not readable", r.Key)
 	}
 	slices.Sort(t.zones)
-	t.zones = slices.Compact(t.zones)
+	t.enter(e.set, slices.Compact(t.zones))
 	return t, nil
 }
 
