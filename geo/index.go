@@ -14,6 +14,10 @@ type ZoneIndex struct {
 	// shapes are found by number: a map in their place costs a miss of the cache
 	// for each zone that is looked at.
 	shapes []indexed
+	// grid and wide are the tree's front after a Load: the zones of the grid, and
+	// a tree of the others. A later change drops them.
+	grid *grid
+	wide *rtree.RTreeG[int]
 }
 
 // indexed is a shape, and whether the tree holds more than one box of it.
@@ -25,6 +29,7 @@ type indexed struct {
 // Insert adds a zone under a number of the caller's, which must be new. The numbers
 // are from 0 on and without large gaps: memory follows the largest.
 func (x *ZoneIndex) Insert(id int, z Zone) {
+	x.grid, x.wide = nil, nil
 	for len(x.shapes) <= id {
 		x.shapes = append(x.shapes, indexed{})
 	}
@@ -40,16 +45,27 @@ func (x *ZoneIndex) Insert(id int, z Zone) {
 func (x *ZoneIndex) Load(zones []Zone) {
 	order := make([]int, len(zones))
 	keys := make([]uint64, len(zones))
+	boxes := make([][]Box, len(zones))
 	for i, z := range zones {
-		order[i] = i
-		if b := z.Bounds(); len(b) > 0 {
-			keys[i] = zOrder(b[0])
+		order[i], boxes[i] = i, z.Bounds()
+		if len(boxes[i]) > 0 {
+			keys[i] = zOrder(boxes[i][0])
 		}
 	}
 	slices.SortFunc(order, func(a, b int) int { return cmp.Or(cmp.Compare(keys[a], keys[b]), a-b) })
 	for _, i := range order {
 		x.Insert(i, zones[i])
 	}
+	grid, in := newGrid(boxes)
+	wide := new(rtree.RTreeG[int])
+	for _, i := range order {
+		for _, b := range boxes[i] {
+			if !in[i] {
+				wide.Insert(corners(b.Min), corners(b.Max), i)
+			}
+		}
+	}
+	x.grid, x.wide = grid, wide
 }
 
 // zOrder interleaves the bits of a box's middle, so that near boxes mostly have near
@@ -70,6 +86,7 @@ func (x *ZoneIndex) Delete(id int) {
 	}
 	s := x.shapes[id]
 	x.shapes[id] = indexed{}
+	x.grid, x.wide = nil, nil
 	for _, b := range s.Bounds() {
 		x.tree.Delete(corners(b.Min), corners(b.Max), id)
 	}
@@ -79,14 +96,25 @@ func (x *ZoneIndex) Delete(id int) {
 // Their order is the index's own.
 func (x *ZoneIndex) Containing(p Position, fn func(id int) bool) {
 	if p.Lon == 180 || p.Lon == -180 { // it stands at both ends
-		x.containing(Position{p.Lat, -180}, Position{p.Lat, 180}, p, fn)
+		x.containing(&x.tree, Position{p.Lat, -180}, Position{p.Lat, 180}, p, fn)
 		return
 	}
-	x.containing(p, p, p, fn)
+	tree := &x.tree
+	if x.grid != nil {
+		lat, lon := float32(p.Lat), float32(p.Lon)
+		entries := x.grid.at(p)
+		for i := range entries {
+			if e := &entries[i]; e.holds(lat, lon) && x.shapes[e.id].Contains(p) && !fn(int(e.id)) {
+				return
+			}
+		}
+		tree = x.wide
+	}
+	x.containing(tree, p, p, p, fn)
 }
 
 // containing looks for the zones that hold p in the tree at one or two places.
-func (x *ZoneIndex) containing(at, also, p Position, fn func(id int) bool) {
+func (x *ZoneIndex) containing(tree *rtree.RTreeG[int], at, also, p Position, fn func(id int) bool) {
 	var seen []int // of those that may be met again
 	more := true
 	visit := func(_, _ [2]float64, id int) bool {
@@ -100,9 +128,9 @@ func (x *ZoneIndex) containing(at, also, p Position, fn func(id int) bool) {
 		more = fn(id)
 		return more
 	}
-	x.tree.Search(corners(at), corners(at), visit)
+	tree.Search(corners(at), corners(at), visit)
 	if more && at != also {
-		x.tree.Search(corners(also), corners(also), visit)
+		tree.Search(corners(also), corners(also), visit)
 	}
 }
 
