@@ -1,6 +1,7 @@
 package geo
 
 import (
+	"cmp"
 	"math"
 	"slices"
 )
@@ -29,38 +30,42 @@ type gridEntry struct {
 // maxCells is how many cells a zone may lie in; larger ones stay in the tree alone.
 const maxCells = 16
 
+// placed is an entry in a cell.
+type placed struct {
+	key   uint64
+	entry gridEntry
+}
+
 // newGrid makes a grid of the boxes that fit, and reports for each zone whether it
 // is in it. Its cells are as large as the middle one of the boxes.
 func newGrid(boxes [][]Box) (g *grid, in []bool) {
 	g = &grid{cell: middling(boxes)}
 	in = make([]bool, len(boxes))
-	type placed struct {
-		key   uint64
-		entry gridEntry
-	}
 	var all []placed
 	for id, bs := range boxes {
-		if len(bs) != 1 || g.cells(bs[0]) > maxCells {
-			continue
-		}
-		in[id] = true
-		b := bs[0]
-		e := gridEntry{below(b.Min.Lat), below(b.Min.Lon), above(b.Max.Lat), above(b.Max.Lon), int32(id)}
-		for lat := g.index(b.Min.Lat); lat <= g.index(b.Max.Lat); lat++ {
-			for lon := g.index(b.Min.Lon); lon <= g.index(b.Max.Lon); lon++ {
-				all = append(all, placed{cellKey(lat, lon), e})
-			}
+		if len(bs) == 1 && g.cells(bs[0]) <= maxCells {
+			in[id] = true
+			all = g.place(all, bs[0], int32(id))
 		}
 	}
-	slices.SortStableFunc(all, func(a, b placed) int {
-		switch {
-		case a.key < b.key:
-			return -1
-		case a.key > b.key:
-			return 1
+	slices.SortStableFunc(all, func(a, b placed) int { return cmp.Compare(a.key, b.key) })
+	g.fill(all)
+	return g, in
+}
+
+// place appends a zone's entries, one for each cell that its box touches.
+func (g *grid) place(all []placed, b Box, id int32) []placed {
+	e := gridEntry{below(b.Min.Lat), below(b.Min.Lon), above(b.Max.Lat), above(b.Max.Lon), id}
+	for lat := g.index(b.Min.Lat); lat <= g.index(b.Max.Lat); lat++ {
+		for lon := g.index(b.Min.Lon); lon <= g.index(b.Max.Lon); lon++ {
+			all = append(all, placed{cellKey(lat, lon), e})
 		}
-		return 0
-	})
+	}
+	return all
+}
+
+// fill takes entries that are sorted by cell. At most half of the slots are used.
+func (g *grid) fill(all []placed) {
 	cells := 0
 	for i := range all {
 		if i == 0 || all[i].key != all[i-1].key {
@@ -71,17 +76,15 @@ func newGrid(boxes [][]Box) (g *grid, in []bool) {
 	for size < 2*cells {
 		size *= 2
 	}
-	g.slots = make([]gridSlot, size)
-	g.entries = make([]gridEntry, 0, len(all))
-	for _, p := range all {
+	g.slots, g.entries = make([]gridSlot, size), make([]gridEntry, len(all))
+	for i, p := range all {
 		s := g.slot(p.key)
 		if s.n == 0 {
-			*s = gridSlot{key: p.key, first: uint32(len(g.entries))}
+			*s = gridSlot{key: p.key, first: uint32(i)}
 		}
 		s.n++
-		g.entries = append(g.entries, p.entry)
+		g.entries[i] = p.entry
 	}
-	return g, in
 }
 
 // middling is the median of the larger sides of the boxes, within bounds.

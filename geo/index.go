@@ -41,7 +41,8 @@ func (x *ZoneIndex) Insert(id int, z Zone) {
 }
 
 // Load inserts zones under their places in the list, neighbours after each other:
-// nodes of the tree that are filled so overlap less, and lie together.
+// nodes of the tree that are filled so overlap less, and lie together. The index
+// must be empty before.
 func (x *ZoneIndex) Load(zones []Zone) {
 	order := make([]int, len(zones))
 	keys := make([]uint64, len(zones))
