@@ -48,8 +48,12 @@ type Rejection struct {
 // ErrPayload is returned for a payload that is in none of the formats.
 var ErrPayload = errors.New("geo: the payload is neither JSON nor CBOR of a fix")
 
-// maxFixes bounds the reports of one payload.
-const maxFixes = 10000
+// ErrTooMany is returned for a payload of more than MaxFixes reports.
+var ErrTooMany = fmt.Errorf("geo: the payload has more than %d reports; send them in parts", MaxFixes)
+
+// MaxFixes bounds the reports of one payload: a week of them every ten minutes. What
+// one payload raises is one step of the broker, which others wait for.
+const MaxFixes = 1000
 
 // report has the fields of all formats: OwnTracks JSON, plain JSON and CBOR with
 // the same names, and GeoJSON Feature.
@@ -76,7 +80,7 @@ type report struct {
 // JSON, plain JSON, GeoJSON or CBOR. now is the core's time (Unix ms): a plain
 // report without tst is of now. A bad report is rejected with its reason and the
 // others are kept; an OwnTracks message without a position (lwt, card, …) is
-// neither. It fails with ErrPayload if the payload can't be read at all.
+// neither. It fails with ErrPayload if the payload can't be read at all, or with ErrTooMany.
 func DecodeFixes(payload []byte, now int64) ([]Fix, []Rejection, error) {
 	reports, err := reports(payload)
 	if err != nil {
@@ -137,8 +141,8 @@ func many[R ~[]byte](b []byte, unmarshal func([]byte, any) error) ([]read, error
 	if err := unmarshal(b, &raw); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPayload, err)
 	}
-	if len(raw) > maxFixes {
-		return nil, fmt.Errorf("%w: more than %d reports", ErrPayload, maxFixes)
+	if len(raw) > MaxFixes {
+		return nil, ErrTooMany
 	}
 	rs := make([]read, len(raw))
 	for i, m := range raw {

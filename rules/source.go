@@ -147,6 +147,9 @@ func (s *Source) Decode(topic string, payload []byte, now int64) ([]geo.Fix, []g
 		return fixes, rejected, err
 	}
 	reports, err := jsonObjects(payload)
+	if err == nil && len(reports) > geo.MaxFixes {
+		err = geo.ErrTooMany
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -234,16 +235,7 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	}
 	h.takeOver(tx)
 	d, _ := p.Prepared[h].(prepared)
-	var failed error
-	for i := range d.fixes {
-		f := &d.fixes[i]
-		f.Recv = tx.Now()
-		events, state := h.engine.Step(*f)
-		failed = cmp.Or(failed, h.commit(tx, events, state))
-		if newest, ofPerson := h.keep(tx, f, d.via); newest {
-			position(tx, f, d.via, ofPerson)
-		}
-	}
+	failed := h.step(tx, &d)
 	if !strings.HasPrefix(p.Message.Topic, "users/") && !strings.HasPrefix(p.Message.Topic, "owntracks/") {
 		return hooks.Route, failed
 	}
@@ -251,6 +243,58 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 		tellBad(tx, p, &d)
 	}
 	return hooks.Consume, failed
+}
+
+// step steps the engine over fixes, and writes and publishes at the end what they
+// left: of a batch that was buffered offline each fix is kept, but state and the last
+// position are those of its end.
+func (h *Hook) step(tx hooks.Tx, d *prepared) (failed error) {
+	var state []rules.StateRecord
+	var moved []*tracker
+	last := map[*tracker]*geo.Fix{} // of each that has moved its newest fix, else nil
+	for i := range d.fixes {
+		f := &d.fixes[i]
+		f.Recv = tx.Now()
+		events, changed := h.engine.Step(*f)
+		state = append(state, changed...)
+		for i := range events {
+			failed = cmp.Or(failed, h.send(tx, &events[i]))
+		}
+		t, newest := h.keep(tx, f, d.via)
+		if t == nil {
+			continue
+		}
+		if _, again := last[t]; !again {
+			moved, last[t] = append(moved, t), nil
+		}
+		if newest {
+			last[t] = f
+		}
+	}
+	h.put(tx, lastOf(state))
+	for _, t := range moved {
+		tx.Put(trackerKey(t.id), t.record())
+		if f := last[t]; f != nil {
+			position(tx, f, d.via, t.at == h.trackers.newest[t.who])
+		}
+	}
+	return failed
+}
+
+// lastOf leaves the last record of each key, in the order of their writing.
+func lastOf(state []rules.StateRecord) []rules.StateRecord {
+	if len(state) < 2 {
+		return state
+	}
+	seen := make(map[string]bool, len(state))
+	for i := len(state) - 1; i >= 0; i-- {
+		if key := string(state[i].Key); seen[key] {
+			state[i].Key = nil
+		} else {
+			seen[key] = true
+		}
+	}
+	return slices.DeleteFunc(state, func(s rules.StateRecord) bool { return s.Key == nil })
 }
 
 // tellBad tells a device which of its reports were not taken, though others were.

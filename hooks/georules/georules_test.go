@@ -102,6 +102,8 @@ func TestBadFixes(t *testing.T) {
 		{"all of a batch", "users/ann/location", `[{"lat":98,"lon":2},{"lat":1}]`, 0, "report 1: lat 98, lon 2 is out of range (latitude is -90..90), and 1 more", ""},
 		{"some of a batch", "users/ann/location", `[{"lat":1,"lon":2,"tst":1789999990},{"lat":98,"lon":2},{"lat":1,"lon":2,"tst":1789999991}]`, 2, "",
 			"report 2: lat 98, lon 2 is out of range (latitude is -90..90)"},
+		{"too many", "users/ann/location", "[" + strings.Repeat(`{"lat":1,"lon":2},`, 1000) + `{"lat":1,"lon":2}]`, 0, "the payload has more than 1000 reports; send them in parts", ""},
+		{"too many of a source", "trackers/van/pos", "[" + strings.Repeat(`{},`, 1000) + `{}]`, 0, "the payload has more than 1000 reports; send them in parts", ""},
 		{"another's", "users/bob/location", `{"lat":1,"lon":2}`, 0, "publish your own position to users/ann/location", ""},
 		{"an lwt is nothing", "owntracks/ann/phone", `{"_type":"lwt","tst":1}`, 0, "", ""},
 		{"a card is nothing", "owntracks/ann/phone", `{"_type":"card","name":"Ann"}`, 0, "", ""},
@@ -146,5 +148,29 @@ func TestTrackerOfASource(t *testing.T) {
 	w.must("gw", "trackers/van/pos", `{"latitude":1,"longitude":2}`)
 	if got := field(w.retained["users/van/location"], "tracker"); got != "dev" {
 		t.Errorf("the tracker is %q", got)
+	}
+}
+
+// Of a batch that was buffered offline each fix is kept and raises what it must; the
+// position that is published, and the state, is that of its end.
+func TestBatch(t *testing.T) {
+	w := newWorld(t, depot)
+	var batch []string
+	for i := range 100 {
+		batch = append(batch, w.fix([]float64{48, 49}[i%2], i-200))
+	}
+	batch = append(batch, w.fix(7, -500), w.fix(49, -101)) // late, and again
+	w.must("ann", "users/ann/location/watch", "["+strings.Join(batch, ",")+"]")
+	if got := len(fixesOf(t, w.records, all)); got != 101 {
+		t.Errorf("%d fixes are kept", got)
+	}
+	if got := len(w.inbox["boss"]); got != 100 {
+		t.Errorf("%d events", got)
+	}
+	if got := field(w.retained["users/ann/location"], "lat"); got != "49" || w.published != 3 {
+		t.Errorf("at %s after %d publishes", got, w.published)
+	}
+	if w.puts > 101+2 {
+		t.Errorf("%d records were written", w.puts)
 	}
 }

@@ -73,27 +73,24 @@ func (ts *trackers) of(f *geo.Fix) *tracker {
 	return t
 }
 
-// keep writes a fix that has not been seen before into the tracker's history, and
-// says whether it is the tracker's newest and the person's newest position. A fix as
-// old as the newest is a duplicate, and nothing.
-func (h *Hook) keep(tx hooks.Tx, f *geo.Fix, via string) (newest, ofPerson bool) {
-	t := h.trackers.of(f)
+// keep writes a fix that has not been seen before into its tracker's history; the
+// tracker's record is the caller's to write. It says whether the fix is the tracker's
+// newest. One as old as the newest is a duplicate, and nothing: t is nil.
+func (h *Hook) keep(tx hooks.Tx, f *geo.Fix, via string) (t *tracker, newest bool) {
+	t = h.trackers.of(f)
 	at := rules.EventTime(f)
 	if at == t.at {
-		return false, false
+		return nil, false
 	}
 	if newest = at > t.at; newest {
 		t.at = at
-	}
-	if ofPerson = at > h.trackers.newest[f.Who]; ofPerson {
-		h.trackers.newest[f.Who] = at
+		h.trackers.newest[f.Who] = max(h.trackers.newest[f.Who], at)
 	}
 	t.seen = tx.Now()
 	if h.Keep >= 0 {
 		h.store(tx, t, appendFix(nil, f, via))
 	}
-	tx.Put(trackerKey(t.id), t.record())
-	return newest, ofPerson
+	return t, newest
 }
 
 // store appends a fix to the history of t, and drops the oldest beyond the bound.

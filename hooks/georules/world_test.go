@@ -25,7 +25,8 @@ type world struct {
 	retained map[string]string
 	inbox    map[string][]string
 	replies  []string
-	deletes  int // by the last call
+	// by the last call
+	puts, deletes, published int
 }
 
 var (
@@ -59,7 +60,7 @@ func (w *world) restart() {
 
 // publish is a publish of user from a client called dev.
 func (w *world) publish(user, topic, payload string) error {
-	w.deletes = 0
+	w.puts, w.deletes, w.published = 0, 0, 0
 	p := &hooks.Publish{From: hooks.Identity{User: user, Client: "dev"}, Message: &mqtt.Message{Topic: topic, Payload: []byte(payload)}, At: w.now}
 	if err := w.hook.Gate(context.Background(), p, w.records); err != nil {
 		return err
@@ -103,7 +104,7 @@ func (w *world) kept(q georules.Query) string {
 }
 
 func (w *world) Now() int64                    { return w.now }
-func (w *world) Put(key, value []byte)         { w.records[string(key)] = slices.Clone(value) }
+func (w *world) Put(key, value []byte)         { w.records[string(key)] = slices.Clone(value); w.puts++ }
 func (w *world) Delete(key []byte)             { delete(w.records, string(key)); w.deletes++ }
 func (w *world) Reply(m *mqtt.Message)         { w.replies = append(w.replies, m.Topic+" "+string(m.Payload)) }
 func (w *world) Get(key []byte) ([]byte, bool) { v, ok := w.records[string(key)]; return v, ok }
@@ -136,6 +137,7 @@ func (w *world) Inbox(user string, _ int64, encode func([]byte, hooks.Place) []b
 }
 
 func (w *world) Publish(m *mqtt.Message) {
+	w.published++
 	switch {
 	case !m.Retain:
 	case len(m.Payload) == 0:
