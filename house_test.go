@@ -28,7 +28,7 @@ var may = map[string][]string{
 	"hooks/users": {"hooks", "hooks/strictyaml", "rules", "chat", "geo", "mqtt"}, "hooks/strictyaml": {}, "hooks/acl": {"hooks", "hooks/strictyaml", "mqtt"},
 	"hooks/trees": {"hooks", "hooks/strictyaml", "rules", "mqtt"},
 	"hooks/mochi": {"hooks", "rules", "chat", "geo", "mqtt"},
-	"rules":       {"geo", "mqtt"}, "chat": {"geo", "mqtt"}, "retained": {"geo", "mqtt"}, "client": {"mqtt"},
+	"rules":       {"geo", "mqtt"}, "chat": {"geo", "mqtt"}, "retained": {"geo", "mqtt"}, "client": {"mqtt"}, "bench": {"mqtt"},
 	"mqtt": {}, "geo": {}, "store": {}, "examples": {}, "conformance": {}, // the last two are tests
 }
 

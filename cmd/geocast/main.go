@@ -26,6 +26,7 @@ type cli struct {
 	ACL     aclCmd           `cmd:"" name:"acl" help:"Check an access file, or say who may what and why."`
 	Pub     pubCmd           `cmd:"" help:"Publish, with the flags of mosquitto_pub."`
 	Sub     subCmd           `cmd:"" help:"Subscribe and print, with the flags of mosquitto_sub."`
+	Bench   benchCmd         `cmd:"" help:"Measure a broker, or geocast beside mosquitto."`
 	Help    helpFlag         `help:"Show help."`
 	Version kong.VersionFlag `help:"Print the version."`
 }
