@@ -5,27 +5,26 @@ import (
 	"math/bits"
 )
 
-// hamt is an immutable map: with and without return a new one that shares most
-// of its nodes with the old. The zero value is empty. Up to hamtFlat entries it
-// is a plain slice.
-type hamt[K comparable, V any] struct {
-	flat []pair[K, V]
-	root *branch[K, V]
+// hamt is an immutable set of elements by their keys: with and without return a
+// new one that shares most of its nodes with the old. The zero value is empty. Up
+// to hamtFlat elements it is a plain slice.
+type hamt[K comparable, E keyed[K]] struct {
+	flat []E
+	root *branch[K, E]
 	n    int
 }
 
-type pair[K comparable, V any] struct {
-	k K
-	v V
-}
+// keyed is an element that knows its key, so that the set need not hold it.
+type keyed[K comparable] interface{ key() K }
 
 // branch is one node of the trie: for each of 32 hash digits either nothing, one
-// pair, or a further branch; at the last depth, the pairs whose hashes collide.
-type branch[K comparable, V any] struct {
-	leaves  uint32 // digits that are pairs
+// element, or a further branch; at the last depth, the elements whose hashes
+// collide.
+type branch[K comparable, E keyed[K]] struct {
+	leaves  uint32 // digits that are elements
 	nodes   uint32 // digits that are branches
-	pairs   []pair[K, V]
-	below   []*branch[K, V]
+	elems   []E
+	below   []*branch[K, E]
 	collide bool
 }
 
@@ -39,175 +38,180 @@ var hamtSeed = maphash.MakeSeed()
 
 func digit(h uint64, depth int) uint32 { return 1 << (h >> (hamtBits * depth) & 31) }
 
-func (m hamt[K, V]) len() int { return m.n }
+func (m hamt[K, E]) len() int { return m.n }
 
-func (m hamt[K, V]) get(k K) (v V, ok bool) {
+func (m hamt[K, E]) get(k K) (e E, ok bool) {
 	if m.root == nil {
 		for i := range m.flat {
-			if m.flat[i].k == k {
-				return m.flat[i].v, true
+			if m.flat[i].key() == k {
+				return m.flat[i], true
 			}
 		}
-		return v, false
+		return e, false
 	}
 	h := maphash.Comparable(hamtSeed, k)
 	for b, d := m.root, 0; ; d++ {
 		if b.collide {
-			for i := range b.pairs {
-				if b.pairs[i].k == k {
-					return b.pairs[i].v, true
+			for i := range b.elems {
+				if b.elems[i].key() == k {
+					return b.elems[i], true
 				}
 			}
-			return v, false
+			return e, false
 		}
 		bit := digit(h, d)
 		switch {
 		case b.leaves&bit != 0:
-			p := &b.pairs[bits.OnesCount32(b.leaves&(bit-1))]
-			return p.v, p.k == k
+			e = b.elems[bits.OnesCount32(b.leaves&(bit-1))]
+			return e, e.key() == k
 		case b.nodes&bit != 0:
 			b = b.below[bits.OnesCount32(b.nodes&(bit-1))]
 		default:
-			return v, false
+			return e, false
 		}
 	}
 }
 
-func (m hamt[K, V]) each(fn func(K, V)) {
+func (m hamt[K, E]) each(fn func(E)) {
 	for i := range m.flat {
-		fn(m.flat[i].k, m.flat[i].v)
+		fn(m.flat[i])
 	}
 	if m.root != nil {
 		m.root.each(fn)
 	}
 }
 
-func (b *branch[K, V]) each(fn func(K, V)) {
-	for i := range b.pairs {
-		fn(b.pairs[i].k, b.pairs[i].v)
+func (b *branch[K, E]) each(fn func(E)) {
+	for i := range b.elems {
+		fn(b.elems[i])
 	}
 	for _, n := range b.below {
 		n.each(fn)
 	}
 }
 
-// with returns m with k set to v.
-func (m hamt[K, V]) with(k K, v V) hamt[K, V] {
+// with returns m with e in it, in place of the element that has its key. If m is
+// the caller's own, which nobody else reads, its nodes are changed in place.
+func (m hamt[K, E]) with(e E, own bool) hamt[K, E] {
+	k := e.key()
 	if m.root != nil {
-		root, added := m.root.with(maphash.Comparable(hamtSeed, k), 0, pair[K, V]{k, v})
-		return hamt[K, V]{root: root, n: m.n + added}
+		root, added := m.root.with(maphash.Comparable(hamtSeed, k), 0, e, own)
+		return hamt[K, E]{root: root, n: m.n + added}
 	}
 	for i := range m.flat {
-		if m.flat[i].k == k {
-			flat := append([]pair[K, V](nil), m.flat...)
-			flat[i].v = v
-			return hamt[K, V]{flat: flat, n: m.n}
+		if m.flat[i].key() == k {
+			return hamt[K, E]{flat: replaced(m.flat, i, e, own), n: m.n}
 		}
 	}
 	if m.n < hamtFlat {
-		flat := make([]pair[K, V], m.n, m.n+1)
-		copy(flat, m.flat)
-		return hamt[K, V]{flat: append(flat, pair[K, V]{k, v}), n: m.n + 1}
+		return hamt[K, E]{flat: inserted(m.flat, m.n, e), n: m.n + 1}
 	}
-	root := &branch[K, V]{}
-	for _, p := range m.flat {
-		root, _ = root.with(maphash.Comparable(hamtSeed, p.k), 0, p)
+	root := &branch[K, E]{}
+	for _, f := range m.flat {
+		root, _ = root.with(maphash.Comparable(hamtSeed, f.key()), 0, f, true)
 	}
-	root, _ = root.with(maphash.Comparable(hamtSeed, k), 0, pair[K, V]{k, v})
-	return hamt[K, V]{root: root, n: m.n + 1}
+	root, _ = root.with(maphash.Comparable(hamtSeed, k), 0, e, true)
+	return hamt[K, E]{root: root, n: m.n + 1}
 }
 
-func (b *branch[K, V]) with(h uint64, d int, p pair[K, V]) (*branch[K, V], int) {
+func (b *branch[K, E]) with(h uint64, d int, e E, own bool) (*branch[K, E], int) {
 	if b.collide || d > hamtDepth {
-		return b.withCollision(p)
+		return b.withCollision(e)
 	}
 	bit := digit(h, d)
-	c := *b
+	c := b
+	if !own {
+		c = &branch[K, E]{}
+		*c = *b
+	}
 	i, j := bits.OnesCount32(b.leaves&(bit-1)), bits.OnesCount32(b.nodes&(bit-1))
 	switch {
 	case b.nodes&bit != 0:
-		n, added := b.below[j].with(h, d+1, p)
-		c.below = replaced(b.below, j, n)
-		return &c, added
+		n, added := b.below[j].with(h, d+1, e, own)
+		c.below = replaced(b.below, j, n, own)
+		return c, added
 	case b.leaves&bit == 0:
 		c.leaves |= bit
-		c.pairs = inserted(b.pairs, i, p)
-		return &c, 1
-	case b.pairs[i].k == p.k:
-		c.pairs = replaced(b.pairs, i, p)
-		return &c, 0
+		c.elems = inserted(b.elems, i, e)
+		return c, 1
+	case b.elems[i].key() == e.key():
+		c.elems = replaced(b.elems, i, e, own)
+		return c, 0
 	}
-	was := b.pairs[i]
-	n, _ := (&branch[K, V]{}).with(maphash.Comparable(hamtSeed, was.k), d+1, was)
-	n, _ = n.with(h, d+1, p)
+	was := b.elems[i]
+	n, _ := (&branch[K, E]{}).with(maphash.Comparable(hamtSeed, was.key()), d+1, was, true)
+	n, _ = n.with(h, d+1, e, true)
 	c.leaves, c.nodes = b.leaves&^bit, b.nodes|bit
-	c.pairs, c.below = removed(b.pairs, i), inserted(b.below, j, n)
-	return &c, 1
+	c.elems, c.below = removed(b.elems, i), inserted(b.below, j, n)
+	return c, 1
 }
 
-func (b *branch[K, V]) withCollision(p pair[K, V]) (*branch[K, V], int) {
-	for i := range b.pairs {
-		if b.pairs[i].k == p.k {
-			return &branch[K, V]{collide: true, pairs: replaced(b.pairs, i, p)}, 0
+func (b *branch[K, E]) withCollision(e E) (*branch[K, E], int) {
+	for i := range b.elems {
+		if b.elems[i].key() == e.key() {
+			return &branch[K, E]{collide: true, elems: replaced(b.elems, i, e, false)}, 0
 		}
 	}
-	return &branch[K, V]{collide: true, pairs: inserted(b.pairs, len(b.pairs), p)}, 1
+	return &branch[K, E]{collide: true, elems: inserted(b.elems, len(b.elems), e)}, 1
 }
 
 // without returns m without k.
-func (m hamt[K, V]) without(k K) hamt[K, V] {
+func (m hamt[K, E]) without(k K) hamt[K, E] {
 	if _, ok := m.get(k); !ok {
 		return m
 	}
 	if m.root == nil {
 		for i := range m.flat {
-			if m.flat[i].k == k {
-				return hamt[K, V]{flat: removed(m.flat, i), n: m.n - 1}
+			if m.flat[i].key() == k {
+				return hamt[K, E]{flat: removed(m.flat, i), n: m.n - 1}
 			}
 		}
 	}
 	root := m.root.without(maphash.Comparable(hamtSeed, k), 0, k)
 	if m.n-1 > hamtFlat/2 {
-		return hamt[K, V]{root: root, n: m.n - 1}
+		return hamt[K, E]{root: root, n: m.n - 1}
 	}
-	flat := make([]pair[K, V], 0, m.n-1)
+	flat := make([]E, 0, m.n-1)
 	if root != nil {
-		root.each(func(k K, v V) { flat = append(flat, pair[K, V]{k, v}) })
+		root.each(func(e E) { flat = append(flat, e) })
 	}
-	return hamt[K, V]{flat: flat, n: m.n - 1}
+	return hamt[K, E]{flat: flat, n: m.n - 1}
 }
 
 // without returns b without k, which it holds; nil if nothing is left.
-func (b *branch[K, V]) without(h uint64, d int, k K) *branch[K, V] {
+func (b *branch[K, E]) without(h uint64, d int, k K) *branch[K, E] {
 	c := *b
 	if b.collide {
-		for i := range b.pairs {
-			if b.pairs[i].k == k {
-				c.pairs = removed(b.pairs, i)
+		for i := range b.elems {
+			if b.elems[i].key() == k {
+				c.elems = removed(b.elems, i)
 			}
 		}
 	} else if bit := digit(h, d); b.leaves&bit != 0 {
 		c.leaves &^= bit
-		c.pairs = removed(b.pairs, bits.OnesCount32(b.leaves&(bit-1)))
+		c.elems = removed(b.elems, bits.OnesCount32(b.leaves&(bit-1)))
 	} else {
 		j := bits.OnesCount32(b.nodes & (bit - 1))
 		if n := b.below[j].without(h, d+1, k); n != nil {
-			c.below = replaced(b.below, j, n)
+			c.below = replaced(b.below, j, n, false)
 		} else {
 			c.nodes &^= bit
 			c.below = removed(b.below, j)
 		}
 	}
-	if len(c.pairs) == 0 && len(c.below) == 0 {
+	if len(c.elems) == 0 && len(c.below) == 0 {
 		return nil
 	}
 	return &c
 }
 
-func replaced[T any](s []T, i int, v T) []T {
-	c := append([]T(nil), s...)
-	c[i] = v
-	return c
+// replaced returns s with v at i: s itself if it may be changed, else a copy.
+func replaced[T any](s []T, i int, v T, own bool) []T {
+	if !own {
+		s = append([]T(nil), s...)
+	}
+	s[i] = v
+	return s
 }
 
 func inserted[T any](s []T, i int, v T) []T {

@@ -9,27 +9,75 @@ import (
 // those who subscribed. It has one writer and any number of readers at once,
 // which take no lock: its nodes are immutable, and a write replaces those on the
 // way from the root. The zero value is empty and ready.
+//
+// A filter that nobody else's shares its beginning with is one small leaf,
+// whatever its number of levels: most filters are some client's own.
 type Index[K comparable, V any] struct {
-	root atomic.Pointer[node[K, V]]
+	root atomic.Pointer[level[K, V]]
 	n    atomic.Int64
 }
 
-// node is one level of filters. Immutable.
-type node[K comparable, V any] struct {
-	name     string // the filter's level
-	filter   string // the whole filter, if entries is not empty
-	entries  hamt[K, V]
-	children hamt[string, *node[K, V]]
+// node is what stands under the name of one level: a leaf or a level. Immutable.
+type node interface{ key() string }
+
+// leaf is one entry, with all of its filter that follows.
+type leaf[K comparable, V any] struct {
+	filter string
+	k      K
+	v      V
+	at     uint16 // where in filter the level begins that the leaf stands for
 }
 
-// Set puts v under (filter, k), and returns what stood there.
+// level is one level that several entries share.
+type level[K comparable, V any] struct {
+	name     string // the filter's level
+	filter   string // the whole filter, if entries is not empty
+	entries  hamt[K, entry[K, V]]
+	children hamt[string, node]
+}
+
+// entry is a value of one filter.
+type entry[K comparable, V any] struct {
+	k K
+	v V
+}
+
+func (l *level[K, V]) key() string { return l.name }
+func (e entry[K, V]) key() K       { return e.k }
+
+func (l *leaf[K, V]) key() string {
+	name, _, _ := strings.Cut(l.filter[l.at:], "/")
+	return name
+}
+
+// after is what follows the level that the leaf stands for.
+func (l *leaf[K, V]) after() (rest string, more bool) {
+	_, rest, more = strings.Cut(l.filter[l.at:], "/")
+	return rest, more
+}
+
+// Set puts v under (filter, k), and returns what stood there. The index keeps
+// filter, a valid topic filter.
 func (x *Index[K, V]) Set(filter string, k K, v V) (old V, had bool) {
-	old, had = x.Get(filter, k)
-	x.root.Store(x.root.Load().set(filter, filter, k, &v))
-	if !had {
+	if old, had = x.Get(filter, k); !had {
 		x.n.Add(1)
 	}
+	x.root.Store(x.top().with(&leaf[K, V]{filter: filter, k: k, v: v}, false))
 	return old, had
+}
+
+// Fill is Set for an entry that is not there, in an index that nobody reads yet:
+// it copies nothing and so takes a fraction of the time.
+func (x *Index[K, V]) Fill(filter string, k K, v V) {
+	x.n.Add(1)
+	x.root.Store(x.top().with(&leaf[K, V]{filter: filter, k: k, v: v}, true))
+}
+
+func (x *Index[K, V]) top() *level[K, V] {
+	if root := x.root.Load(); root != nil {
+		return root
+	}
+	return &level[K, V]{}
 }
 
 // Delete removes (filter, k), and reports whether it was there.
@@ -37,23 +85,34 @@ func (x *Index[K, V]) Delete(filter string, k K) bool {
 	if _, had := x.Get(filter, k); !had {
 		return false
 	}
-	x.root.Store(x.root.Load().set(filter, filter, k, nil))
+	x.root.Store(x.root.Load().without(filter, true, k))
 	x.n.Add(-1)
 	return true
 }
 
 // Get returns the value of (filter, k).
 func (x *Index[K, V]) Get(filter string, k K) (v V, ok bool) {
-	n := x.root.Load()
-	for rest, more := filter, true; more && n != nil; {
-		var level string
-		level, rest, more = strings.Cut(rest, "/")
-		n, _ = n.children.get(level)
+	l := x.root.Load()
+	for rest, more := filter, true; l != nil; {
+		if !more {
+			e, ok := l.entries.get(k)
+			return e.v, ok
+		}
+		var name string
+		name, rest, more = strings.Cut(rest, "/")
+		switch n, _ := l.children.get(name); n := n.(type) {
+		case *leaf[K, V]:
+			if n.k == k && n.filter == filter {
+				return n.v, true
+			}
+			return v, false
+		case *level[K, V]:
+			l = n
+		default:
+			return v, false
+		}
 	}
-	if n == nil {
-		return v, false
-	}
-	return n.entries.get(k)
+	return v, false
 }
 
 // Len is the number of entries.
@@ -62,90 +121,145 @@ func (x *Index[K, V]) Len() int { return int(x.n.Load()) }
 // Match calls fn for every entry whose filter matches topic, in no particular
 // but always the same order. fn must not write to the index.
 func (x *Index[K, V]) Match(topic string, fn func(filter string, k K, v V)) {
-	if n := x.root.Load(); n != nil {
-		n.match(topic, topic != "" && topic[0] == '$', fn)
+	if l := x.root.Load(); l != nil {
+		l.match(topic, topic != "" && topic[0] == '$', fn)
 	}
 }
 
-// set returns n with (rest of filter, k) set to *v, or deleted if v is nil; nil
-// if nothing is left of it.
-func (n *node[K, V]) set(filter, rest string, k K, v *V) *node[K, V] {
-	c := node[K, V]{}
-	if n != nil {
-		c = *n
+// with returns l with the entry of a leaf that belongs somewhere below it. If l is
+// the writer's own, it is changed in place.
+func (l *level[K, V]) with(e *leaf[K, V], own bool) *level[K, V] {
+	if !own {
+		c := *l
+		l = &c
 	}
-	level, below, more := strings.Cut(rest, "/")
-	child, _ := c.children.get(level)
-	var next *node[K, V]
-	if more {
-		next = child.set(filter, below, k, v)
-	} else {
-		next = child.setEntry(filter, k, v)
-	}
-	if next == nil {
-		c.children = c.children.without(level)
-	} else {
-		if child == nil {
-			next.name = strings.Clone(level)
+	next := node(e)
+	had, _ := l.children.get(e.key())
+	switch had := had.(type) {
+	case *level[K, V]:
+		if next = had.add(e, own); own {
+			return l
 		}
-		c.children = c.children.with(next.name, next)
+	case *leaf[K, V]:
+		if had.k != e.k || had.filter != e.filter {
+			shared := &level[K, V]{name: strings.Clone(e.key())}
+			next = shared.add(had, true).add(e, true)
+		}
 	}
-	if c.children.len() == 0 && c.entries.len() == 0 {
-		return nil
-	}
-	return &c
+	l.children = l.children.with(next, own)
+	return l
 }
 
-func (n *node[K, V]) setEntry(filter string, k K, v *V) *node[K, V] {
-	c := node[K, V]{}
-	if n != nil {
-		c = *n
+// add returns l with the entry of a leaf that stands for the same level.
+func (l *level[K, V]) add(e *leaf[K, V], own bool) *level[K, V] {
+	rest, more := e.after()
+	if more {
+		below := *e
+		below.at = uint16(len(e.filter) - len(rest))
+		return l.with(&below, own)
 	}
-	if v == nil {
+	if !own {
+		c := *l
+		l = &c
+	}
+	l.filter = e.filter
+	l.entries = l.entries.with(entry[K, V]{e.k, e.v}, own)
+	return l
+}
+
+// without returns l without the entry of k under what is left of a filter; more
+// is false if nothing is. It is nil if nothing is left of l.
+func (l *level[K, V]) without(rest string, more bool, k K) *level[K, V] {
+	c := *l
+	if !more {
 		c.entries = c.entries.without(k)
 	} else {
-		if c.entries.len() == 0 {
-			c.filter = filter
+		name, below, more := strings.Cut(rest, "/")
+		n, _ := c.children.get(name)
+		if n, ok := n.(*level[K, V]); ok {
+			n = n.without(below, more, k)
+			if left := n.shrunk(); left != nil {
+				c.children = c.children.with(left, false)
+			} else {
+				c.children = c.children.without(name)
+			}
+		} else {
+			c.children = c.children.without(name)
 		}
-		c.entries = c.entries.with(k, *v)
 	}
 	if c.children.len() == 0 && c.entries.len() == 0 {
 		return nil
 	}
 	return &c
+}
+
+// shrunk returns l as a leaf if it holds a single entry and no level; nil if l is.
+func (l *level[K, V]) shrunk() (n node) {
+	if l == nil {
+		return nil
+	}
+	n = l
+	switch {
+	case l.children.len() == 0 && l.entries.len() == 1:
+		l.entries.each(func(e entry[K, V]) {
+			n = &leaf[K, V]{filter: l.filter, k: e.k, v: e.v, at: uint16(len(l.filter) - len(l.name))}
+		})
+	case l.children.len() == 1 && l.entries.len() == 0:
+		l.children.each(func(child node) {
+			if f, ok := child.(*leaf[K, V]); ok {
+				up := *f
+				up.at -= uint16(len(l.name) + 1)
+				n = &up
+			}
+		})
+	}
+	return n
 }
 
 // match walks the children that match the first level of topic. noWild says
 // that a wildcard may not match it [MQTT-4.7.2-1].
-func (n *node[K, V]) match(topic string, noWild bool, fn func(string, K, V)) {
+func (l *level[K, V]) match(topic string, noWild bool, fn func(string, K, V)) {
 	if !noWild {
-		if c, ok := n.children.get("#"); ok {
-			c.all(fn)
+		l.wild(fn)
+	}
+	name, rest, more := strings.Cut(topic, "/")
+	l.step(name, rest, more, fn)
+	if !noWild {
+		l.step("+", rest, more, fn)
+	}
+}
+
+// step goes on below the child of a name; more is false at the topic's end.
+func (l *level[K, V]) step(name, rest string, more bool, fn func(string, K, V)) {
+	n, ok := l.children.get(name)
+	if !ok {
+		return
+	}
+	switch n := n.(type) {
+	case *leaf[K, V]:
+		if after, deeper := n.after(); deeper && (more && matchBelow(after, rest) || !more && after == "#") || !deeper && !more {
+			fn(n.filter, n.k, n.v)
 		}
-	}
-	level, rest, more := strings.Cut(topic, "/")
-	if c, ok := n.children.get(level); ok {
-		c.step(rest, more, fn)
-	}
-	if noWild {
-		return
-	}
-	if c, ok := n.children.get("+"); ok {
-		c.step(rest, more, fn)
+	case *level[K, V]:
+		if more {
+			n.match(rest, false, fn)
+			return
+		}
+		n.all(fn)
+		n.wild(fn) // "a/#" matches "a", too
 	}
 }
 
-func (n *node[K, V]) step(rest string, more bool, fn func(string, K, V)) {
-	if more {
-		n.match(rest, false, fn)
-		return
-	}
-	n.all(fn)
-	if c, ok := n.children.get("#"); ok { // "a/#" matches "a", too
-		c.all(fn)
+// wild calls fn for what "#" matches.
+func (l *level[K, V]) wild(fn func(string, K, V)) {
+	switch n, _ := l.children.get("#"); n := n.(type) {
+	case *leaf[K, V]:
+		fn(n.filter, n.k, n.v)
+	case *level[K, V]:
+		n.all(fn)
 	}
 }
 
-func (n *node[K, V]) all(fn func(string, K, V)) {
-	n.entries.each(func(k K, v V) { fn(n.filter, k, v) })
+func (l *level[K, V]) all(fn func(string, K, V)) {
+	l.entries.each(func(e entry[K, V]) { fn(l.filter, e.k, e.v) })
 }

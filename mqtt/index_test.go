@@ -48,14 +48,18 @@ func TestIndexAgreesWithAList(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var x mqtt.Index[int, string]
 		list := map[string]string{}
-		for range rapid.IntRange(1, 80).Draw(t, "steps") {
+		filled := rapid.IntRange(0, 40).Draw(t, "filled")
+		for step := range rapid.IntRange(1, 80).Draw(t, "steps") {
 			f := strings.Join(rapid.SliceOfN(level, 1, 3).Draw(t, "filter"), "/")
 			if rapid.Bool().Draw(t, "hash") {
 				f += "/#"
 			}
 			k := rapid.IntRange(0, 20).Draw(t, "key")
 			id := fmt.Sprint(f, " ", k)
-			if rapid.IntRange(0, 2).Draw(t, "delete") == 0 {
+			if _, had := list[id]; step < filled && !had {
+				x.Fill(f, k, "filled")
+				list[id] = "filled"
+			} else if rapid.IntRange(0, 2).Draw(t, "delete") == 0 {
 				_, want := list[id]
 				if got := x.Delete(f, k); got != want {
 					t.Fatalf("Delete(%s) is %v", id, got)

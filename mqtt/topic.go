@@ -72,6 +72,11 @@ func Match(filter, topic string) bool {
 	if topic != "" && topic[0] == '$' && filter != "" && (filter[0] == '+' || filter[0] == '#') {
 		return false
 	}
+	return matchBelow(filter, topic)
+}
+
+// matchBelow is Match from any level on.
+func matchBelow(filter, topic string) bool {
 	for {
 		f, frest, fmore := strings.Cut(filter, "/")
 		if f == "#" {
