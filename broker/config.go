@@ -31,9 +31,18 @@ type Config struct {
 	Origins []string
 	// Limits bound what one client can make the broker hold.
 	Limits Limits
+	// ResetClock lets a store start whose saved time is more than a day ahead of
+	// the wall clock: time goes on from the wall clock, and what has a time in
+	// the store (expiries, wills that wait) may come later than it should.
+	ResetClock bool
 	// Linger is how long a commit may wait for more publishers, at most; it is
 	// not waited for a lone one. Default 1 ms, negative for none.
 	Linger time.Duration
+	// SysInterval is how often the topics below $SYS are told anew, default
+	// 10 s, negative for never; see sys.go for what they are.
+	SysInterval time.Duration
+	// Version is what $SYS/broker/version says of the program.
+	Version string
 }
 
 // Limits are bounds with defaults; a zero field takes its default.
@@ -91,6 +100,7 @@ func (c Config) WithDefaults() Config {
 	if c.Linger == 0 {
 		c.Linger = time.Millisecond
 	}
+	def(&c.SysInterval, 10*time.Second)
 	l := &c.Limits
 	def(&l.Packet, 256<<10)
 	def(&l.Connect, 10*time.Second)

@@ -59,6 +59,8 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	p := r.packet
 	s.conn, cn.sess = cn, s
+	c.online++
+	c.sys.most = max(c.sys.most, c.online)
 	s.endsAt = 0
 	s.expiry = c.capExpiry(p.SessionExpiry)
 	s.lasting = s.lasting || s.expiry > 0
@@ -149,6 +151,7 @@ func (c *core) disconnect(s *session, d *mqtt.Disconnect) {
 func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 	cn := s.conn
 	s.conn = nil
+	c.online--
 	s.live.Store(nil)
 	c.unwatch(cn)
 	gone := hooks.Event{Kind: hooks.Disconnected, Identity: cn.identity, Reason: reason, At: c.clock.now}

@@ -49,6 +49,8 @@ type core struct {
 	parked    []*conn
 	deferred  []command // calls that wait for room in a batch
 	stopping  bool
+	online    int // sessions that have a connection
+	sys       sys
 }
 
 // mailbox is how other goroutines hand commands to the core: a slice under a

@@ -18,9 +18,14 @@ func (c *core) restore(now time.Time) error {
 	if err != nil {
 		return err
 	}
+	ahead := saved - now.UnixMilli()
+	if ahead > 24*3600*1000 && c.cfg.ResetClock {
+		c.log.Warn("the clock is set back", "by", time.Duration(ahead)*time.Millisecond)
+		saved, ahead = 0, 0
+	}
 	c.clock.start(saved, now)
 	c.b.clockMs.Store(c.clock.now)
-	if ahead := saved - now.UnixMilli(); ahead > 24*3600*1000 {
+	if ahead > 24*3600*1000 {
 		return fmt.Errorf("broker: the saved time is %v ahead of the clock; set the clock, or start with --reset-clock",
 			time.Duration(ahead)*time.Millisecond)
 	}
@@ -42,6 +47,7 @@ func (c *core) restore(now time.Time) error {
 			return err
 		}
 	}
+	c.startSys()
 	c.log.Info("restored", "sessions", len(c.sessions), "subscriptions", c.index.Len(), "retained", c.topics.Len())
 	return nil
 }

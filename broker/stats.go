@@ -5,9 +5,9 @@ import "sync/atomic"
 // Stats is what a broker counts. Totals begin at its start; the others are as of
 // the last tenth of a second.
 type Stats struct {
-	// Connections are open now, of whatever state; Sessions include those that
-	// are offline.
-	Connections, Sessions, Subscriptions, Groups, RetainedTopics, Inboxes int64
+	// Connections are open now, of whatever state; Online are sessions that have
+	// one, Sessions include those that are offline.
+	Connections, Online, Sessions, Subscriptions, Groups, RetainedTopics, Inboxes int64
 	// RetainedBytes is what retained messages take on disk, about; FreeBytes is
 	// what is free on the data folder's volume, 0 without one.
 	RetainedBytes, FreeBytes int64
@@ -34,7 +34,7 @@ func (b *Broker) Stats() Stats {
 	open := len(b.open)
 	b.mu.Unlock()
 	return Stats{
-		Connections: int64(open), Sessions: g.sessions.Load(), Subscriptions: g.subscriptions.Load(), Groups: g.groups.Load(),
+		Connections: int64(open), Online: g.online.Load(), Sessions: g.sessions.Load(), Subscriptions: g.subscriptions.Load(), Groups: g.groups.Load(),
 		RetainedTopics: g.retained.Load(), RetainedBytes: g.retainedBytes.Load(), Inboxes: g.inboxes.Load(),
 		FreeBytes: s.free.Load(), Commits: g.commits.Load(), Published: s.published.Load(), Delivered: s.delivered.Load(),
 		Dropped: s.dropped0.Load(), Overflow: s.overflow.Load(), InboxCut: s.inboxCut.Load(), Expired: s.expired.Load(),
@@ -57,7 +57,7 @@ func (s *stats) routed(int) { s.published.Add(1) }
 
 // gauges are the sizes of what the core holds, as of its last tick.
 type gauges struct {
-	sessions, subscriptions, groups, retained, retainedBytes, inboxes atomic.Int64
+	sessions, online, subscriptions, groups, retained, retainedBytes, inboxes atomic.Int64
 	commits                                                           atomic.Uint64
 }
 
@@ -65,6 +65,7 @@ type gauges struct {
 func (c *core) gauge() {
 	g := &c.b.gauges
 	g.sessions.Store(int64(len(c.sessions)))
+	g.online.Store(int64(c.online))
 	g.subscriptions.Store(int64(c.index.Len()))
 	g.groups.Store(int64(c.groups.Len()))
 	g.retained.Store(int64(c.topics.Len()))

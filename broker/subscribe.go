@@ -18,6 +18,7 @@ func (c *core) subscribe(s *session, p *subscription) bool {
 		ack.ReasonString = p.text
 	}
 	var fresh []*replay
+	system := c.wantsSys(s, p)
 	for _, f := range p.Filters {
 		reason, r := c.subscribeOne(s, f, p.SubID, p.refused[f.Filter])
 		ack.Reasons = append(ack.Reasons, reason)
@@ -32,6 +33,9 @@ func (c *core) subscribe(s *session, p *subscription) bool {
 	c.emit(cn, kept, effect{do: func() {
 		cn.write(func(dst []byte) []byte { return mqtt.AppendSuback(dst, &ack, cn.version) })
 		c.startReplays(s, cn, fresh)
+		for _, f := range system {
+			c.sendSys(s, f)
+		}
 		c.pump(s)
 	}})
 	return true

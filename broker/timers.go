@@ -47,6 +47,7 @@ func (c *core) tick() {
 	for n := 0; n < 1000 && !c.full() && c.timers.due(now, 1); n++ {
 	}
 	c.tickHooks()
+	c.tickSys()
 	if now-c.forgot > preparedFor {
 		c.forgot = now
 		for _, a := range c.appliers {
