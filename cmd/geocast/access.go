@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/geocast/geocast/broker"
@@ -42,8 +45,12 @@ type contents struct {
 // read reads all files, or names what is wrong in one.
 func (f *hookFiles) read() (c contents, err error) {
 	c.set = &rules.Set{}
-	if len(f.rules) > 0 {
-		if c.set, err = rules.Load(f.rules...); err != nil {
+	named, err := rulesFiles(f.rules)
+	if err != nil {
+		return c, err
+	}
+	if len(named) > 0 {
+		if c.set, err = rules.Load(named...); err != nil {
 			return c, err
 		}
 	}
@@ -88,13 +95,8 @@ func (f *hookFiles) load() (all []any, err error) {
 	return append(all, f.access, f.engine, talk), nil
 }
 
-// reload reads the files again, all of them or none: if one has an error, all stays
-// as it was. What b does from then on follows them.
-func (f *hookFiles) reload(b *broker.Broker) error {
-	c, err := f.read()
-	if err != nil {
-		return err
-	}
+// apply lets b follow what was read from now on.
+func (f *hookFiles) apply(c contents, b *broker.Broker) {
 	if c.users != nil {
 		f.people.Set(c.users)
 		f.engine.ReplacePeople(c.policy.People)
@@ -102,5 +104,41 @@ func (f *hookFiles) reload(b *broker.Broker) error {
 	f.engine.Replace(c.set)
 	b.Refilter()
 	f.access.Set(c.policy)
-	return nil
+}
+
+// rulesFiles are the files of names, in order; a folder stands for the *.yaml and
+// *.yml in it, by name.
+func rulesFiles(names []string) (files []string, err error) {
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			return nil, fmt.Errorf("rules: %s", noSuch(err))
+		}
+		if !info.IsDir() {
+			files = append(files, name)
+			continue
+		}
+		found, err := rulesIn(name)
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, found...)
+	}
+	return files, nil
+}
+
+func rulesIn(dir string) (files []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("rules: %w", err)
+	}
+	for _, e := range entries {
+		if ext := filepath.Ext(e.Name()); !e.IsDir() && e.Name()[0] != '.' && (ext == ".yaml" || ext == ".yml") {
+			files = append(files, filepath.Join(dir, e.Name()))
+		}
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("rules: there is no *.yaml in the folder %s", dir)
+	}
+	return files, nil
 }

@@ -9,52 +9,53 @@ import (
 )
 
 // certs are the certificate and the client CA of TLS listeners. It is safe for
-// concurrent use; load replaces the certificate while connections go on.
+// concurrent use; set replaces them while connections go on.
 type certs struct {
 	files   tlsConfig
-	current atomic.Pointer[tls.Certificate]
-	clients *x509.CertPool
+	current atomic.Pointer[tls.Config]
 }
 
 func loadCerts(files tlsConfig) (*certs, error) {
 	c := &certs{files: files}
-	if files.ClientCA != "" {
-		pem, err := os.ReadFile(files.ClientCA)
-		if err != nil {
-			return nil, err
-		}
-		c.clients = x509.NewCertPool()
-		if !c.clients.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM", files.ClientCA)
-		}
-	}
-	return c, c.load()
+	t, err := c.read()
+	c.set(t)
+	return c, err
 }
 
-// load reads the certificate and its key anew.
-func (c *certs) load() error {
+// read reads the files anew; nil without a certificate.
+func (c *certs) read() (*tls.Config, error) {
 	if c.files.Cert == "" {
-		return nil
+		return nil, nil
 	}
 	pair, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
 	if err != nil {
-		return fmt.Errorf("tls: %s and %s: %w", c.files.Cert, c.files.Key, err)
+		return nil, fmt.Errorf("tls: %s and %s: %w", c.files.Cert, c.files.Key, err)
 	}
-	c.current.Store(&pair)
-	return nil
+	t := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	if c.files.ClientCA == "" {
+		return t, nil
+	}
+	text, err := os.ReadFile(c.files.ClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("tls: client_ca: %w", err)
+	}
+	t.ClientCAs, t.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	if !t.ClientCAs.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("tls: client_ca: %s holds no certificate in PEM", c.files.ClientCA)
+	}
+	return t, nil
 }
 
-// config is nil without a certificate.
+// set lets new connections have what was read.
+func (c *certs) set(t *tls.Config) { c.current.Store(t) }
+
+// config is nil without a certificate. Its session tickets outlive a reload.
 func (c *certs) config() *tls.Config {
 	if c.files.Cert == "" {
 		return nil
 	}
-	t := &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current.Load(), nil },
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current.Load(), nil },
 	}
-	if c.clients != nil {
-		t.ClientCAs, t.ClientAuth = c.clients, tls.RequireAndVerifyClientCert
-	}
-	return t
 }

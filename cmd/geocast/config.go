@@ -9,6 +9,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +27,7 @@ type config struct {
 	Reserve        string           `yaml:"reserve"`
 	CPUs           int              `yaml:"cpus"`
 	Linger         string           `yaml:"linger"`
+	StopWithin     string           `yaml:"stop_within"`
 	Listen         strictyaml.Texts `yaml:"listen"`
 	HTTP           string           `yaml:"http"`
 	Admin          string           `yaml:"admin"`
@@ -35,6 +38,7 @@ type config struct {
 	AllowAnonymous bool             `yaml:"allow_anonymous"`
 	Rules          strictyaml.Texts `yaml:"rules"`
 	Log            logConfig        `yaml:"log"`
+	SysInterval    string           `yaml:"sys_interval"`
 	Locations      locationsConfig  `yaml:"locations"`
 	Limits         limits           `yaml:"limits"`
 }
@@ -81,11 +85,15 @@ type limits struct {
 // settings are what the program runs with: the file and the flags over it.
 type settings struct {
 	config
-	doc    *strictyaml.Document // nil without a file
-	broker broker.Config
-	keep   time.Duration // of fixes; below 0 none, 0 the default
-	level  slog.Level
+	doc        *strictyaml.Document // nil without a file
+	broker     broker.Config
+	keep       time.Duration // of fixes; below 0 none, 0 the default
+	stopWithin time.Duration // bounds a clean end
+	level      slog.Level
 }
+
+// defaultStop is stop_within where nothing is said.
+const defaultStop = 10 * time.Second
 
 // readConfig reads a file; an empty name is an empty file. Errors are
 // *strictyaml.Fault.
@@ -185,7 +193,8 @@ func (s *settings) sizes() (errs []error) {
 		text string
 		into *time.Duration
 	}{
-		{[]any{"linger", ""}, s.Linger, &b.Linger}, {[]any{"limits", "connect", ""}, w.Connect, &l.Connect},
+		{[]any{"linger", ""}, s.Linger, &b.Linger}, {[]any{"stop_within", ""}, s.StopWithin, &s.stopWithin}, {[]any{"sys_interval", ""}, s.SysInterval, &b.SysInterval},
+		{[]any{"limits", "connect", ""}, w.Connect, &l.Connect},
 		{[]any{"limits", "session_expiry", ""}, w.SessionExpiry, &l.SessionExpiry}, {[]any{"limits", "inbox_keep", ""}, w.InboxKeep, &l.InboxKeep},
 		{[]any{"limits", "server_keep_alive", ""}, w.ServerKeepAlive, &keep}, {[]any{"locations", "keep", ""}, s.Locations.Keep, &s.keep},
 	} {
@@ -203,6 +212,12 @@ func (s *settings) sizes() (errs []error) {
 	l.Packet, l.PendingBytes, l.ServerKeepAlive = int(packet), int(pending), uint16(keep/time.Second)
 	if s.Linger != "" && b.Linger == 0 {
 		b.Linger = -1 // none
+	}
+	if s.SysInterval != "" && b.SysInterval == 0 {
+		b.SysInterval = -1 // none
+	}
+	if s.stopWithin == 0 {
+		s.stopWithin = defaultStop
 	}
 	if s.Locations.Keep != "" && s.keep == 0 {
 		s.keep = -1 // none
@@ -249,31 +264,78 @@ func (s *settings) addresses() error {
 			return s.fault([]any{"listen", i}, "listen %q: the scheme is mqtt, mqtts, ws or wss", l)
 		}
 	}
-	for name, a := range map[string]string{"http": s.HTTP, "admin": s.Admin} {
-		if _, _, err := net.SplitHostPort(a); a != "" && err != nil {
-			return s.fault([]any{name, ""}, "%s %q is no address; write it like 127.0.0.1:8080", name, a)
+	if u := badPort(s.Listen); u >= 0 {
+		return s.fault([]any{"listen", u}, "listen %q: a port is a number from 0 to 65535", s.Listen[u])
+	}
+	for _, w := range s.web() {
+		if _, port, err := net.SplitHostPort(hostPort(w.address)); err != nil || !isPort(port) {
+			return s.fault([]any{w.key, ""}, "%s %q is no address; write it like 127.0.0.1:8080 or https://0.0.0.0:8443", w.key, w.address)
+		}
+		if strings.HasPrefix(w.address, secure) && s.TLS.Cert == "" {
+			return s.fault([]any{w.key, ""}, "%s %q needs tls: {cert: …, key: …}", w.key, w.address)
 		}
 	}
 	if (s.TLS.Cert == "") != (s.TLS.Key == "") {
 		return s.fault([]any{"tls"}, "tls needs both cert and key")
 	}
+	if s.TLS.ClientCA != "" && s.TLS.Cert == "" {
+		return s.fault([]any{"tls", "client_ca"}, "tls: client_ca needs cert and key, too")
+	}
 	return nil
+}
+
+// webAddress is one of the HTTP ports that are configured.
+type webAddress struct{ key, address string }
+
+func (s *settings) web() (all []webAddress) {
+	for _, w := range []webAddress{{"http", s.HTTP}, {"admin", s.Admin}} {
+		if w.address != "" {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// badPort is the first address whose port is none, or -1.
+func badPort(listen []string) int {
+	return slices.IndexFunc(listen, func(l string) bool {
+		u, err := url.Parse(l)
+		return err == nil && u.Port() != "" && !isPort(u.Port())
+	})
+}
+
+func isPort(text string) bool {
+	_, err := strconv.ParseUint(text, 10, 16)
+	return err == nil
 }
 
 // checkOpen refuses to be open to the world by accident.
 func (s *settings) checkOpen() error {
-	if s.Users != "" || s.AllowAnonymous {
+	if s.Users != "" {
+		return nil
+	}
+	for _, w := range s.web() {
+		if host, _, err := net.SplitHostPort(hostPort(w.address)); err == nil && !loopback(host) && (w.key == "admin" || !s.AllowAnonymous) {
+			return s.fault([]any{w.key, ""}, "%s %s: %s", w.key, w.address, signIn(w.key))
+		}
+	}
+	if s.AllowAnonymous {
 		return nil
 	}
 	for i, l := range s.Listen {
 		if u, err := url.Parse(l); err == nil && !loopback(u.Hostname()) {
-			return s.fault([]any{"listen", i}, "listen %s: on other than loopback addresses clients must sign in: give a users file, or allow_anonymous (--allow-anonymous)", l)
+			return s.fault([]any{"listen", i}, "listen %s: %s", l, signIn("listen"))
 		}
 	}
-	if host, _, err := net.SplitHostPort(s.HTTP); s.HTTP != "" && err == nil && !loopback(host) {
-		return s.fault([]any{"http", ""}, "http %s: on other than loopback addresses clients must sign in: give a users file, or allow_anonymous (--allow-anonymous)", s.HTTP)
-	}
 	return nil
+}
+
+// signIn says what is missing for an address that others can reach.
+func signIn(key string) string {
+	if key == "admin" {
+		return "on other than loopback addresses operators must sign in as a user of role admin: give a users file"
+	}
+	return "on other than loopback addresses clients must sign in: give a users file, or allow_anonymous (--allow-anonymous)"
 }
 
 func loopback(host string) bool {
@@ -302,8 +364,8 @@ func (s *settings) files() error {
 		}
 	}
 	for i, file := range s.Rules {
-		if _, err := os.Stat(file); err != nil {
-			return s.fault([]any{"rules", i}, "rules: %s", noSuch(err))
+		if _, err := rulesFiles([]string{file}); err != nil {
+			return s.fault([]any{"rules", i}, "%s", err)
 		}
 	}
 	return nil

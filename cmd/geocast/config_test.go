@@ -3,9 +3,13 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/geocast/geocast/broker"
 )
 
 // What an operator may get wrong in geocast.yaml, and what is said about it.
@@ -26,6 +30,11 @@ func TestConfigMistakes(t *testing.T) {
 		{"half of TLS", "tls: {cert: x.pem}", `c.yaml:1:1: tls needs both cert and key`},
 		{"open to the world", "listen: mqtt://0.0.0.0:1883", `c.yaml:1:9: listen mqtt://0.0.0.0:1883: on other than loopback addresses clients must sign in`},
 		{"open to the world by HTTP", "http: 0.0.0.0:80", `c.yaml:1:7: http 0.0.0.0:80: on other than loopback`},
+		{"operators open to the world", "admin: 0.0.0.0:81\nallow_anonymous: true", `c.yaml:1:8: admin 0.0.0.0:81: on other than loopback addresses operators must sign in`},
+		{"HTTPS without a certificate", "http: https://127.0.0.1:8443", `c.yaml:1:7: http "https://127.0.0.1:8443" needs tls`},
+		{"port out of range", "listen: mqtt://127.0.0.1:70000", `c.yaml:1:9: listen "mqtt://127.0.0.1:70000": a port is a number from 0 to 65535`},
+		{"client CA without a certificate", "tls: {client_ca: ca.pem}", `c.yaml:1:7: tls: client_ca needs cert and key`},
+		{"rules that are not there", "rules: [gone]", `c.yaml:1:9: rules: `},
 		{"admin without a port", "admin: localhost", `c.yaml:1:8: admin "localhost" is no address`},
 		{"missing users file", "users: nobody.yaml", `c.yaml:1:8: users: `},
 		{"log level", "log: {level: loud}", `c.yaml:1:14: log level "loud" is not known; debug, info, warn or error`},
@@ -99,4 +108,59 @@ func TestUnits(t *testing.T) {
 			t.Errorf("%q is taken as %d", text, n)
 		}
 	}
+}
+
+// Every setting stands in the file that init writes, and what it shows as a default
+// is one.
+func TestStarterShowsEverySetting(t *testing.T) {
+	text, err := starter.ReadFile("starter/geocast.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := regexp.MustCompile(`(?m)^# ( *[a-z_]+:.*)$`).ReplaceAllString(string(text), "$1")
+	shown = regexp.MustCompile(`(?m)^(tls|origins|reserve|http):.*\n`).ReplaceAllString(shown, "")
+	dir := t.TempDir()
+	for name, text := range map[string]string{"geocast.yaml": shown, "acl.yaml": "", "users.yaml": "", "rules.yaml": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := settingsOf(t, filepath.Join(dir, "geocast.yaml"))
+	plain := filepath.Join(dir, "plain.yaml")
+	if err := os.WriteFile(plain, []byte("data: data\nusers: users.yaml\nacl: acl.yaml\nrules: rules.yaml\nadmin: 127.0.0.1:8081\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := s.inUse(), settingsOf(t, plain).inUse(); !reflect.DeepEqual(got, want) {
+		t.Errorf("shown as defaults:\n%+v\nare:\n%+v", got, want)
+	}
+	for _, key := range keys(reflect.TypeFor[config]()) {
+		if !regexp.MustCompile(`(?m)^[# ]*(.*[{ ])?` + key + `:( |$)`).Match(text) {
+			t.Errorf("%s is not in the file that init writes", key)
+		}
+	}
+	if n := reflect.TypeFor[broker.Limits]().NumField(); n != reflect.TypeFor[limits]().NumField() {
+		t.Errorf("%d limits of the broker, %d keys below limits", n, reflect.TypeFor[limits]().NumField())
+	}
+}
+
+func settingsOf(t *testing.T, file string) *settings {
+	t.Helper()
+	f := serveFlags{Config: file}
+	s, err := f.settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// keys are all keys of a configuration, those below others included.
+func keys(t reflect.Type) (all []string) {
+	for i := range t.NumField() {
+		f := t.Field(i)
+		all = append(all, f.Tag.Get("yaml"))
+		if f.Type.Kind() == reflect.Struct {
+			all = append(all, keys(f.Type)...)
+		}
+	}
+	return all
 }

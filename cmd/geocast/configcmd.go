@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/goccy/go-yaml"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/hooks/georules"
+	"github.com/geocast/geocast/store"
 )
 
 type configCmd struct {
@@ -64,7 +66,8 @@ func (c *configPrintCmd) Run() error {
 func (s *settings) inUse() config {
 	c, b := s.config, s.broker.WithDefaults()
 	c.Version = 1
-	c.Memory, c.Linger = showSize(b.Memory), showSpan(max(b.Linger, 0))
+	c.Memory, c.Reserve = showSize(b.Memory), showSize(s.reserve(b))
+	c.Linger, c.StopWithin, c.SysInterval = showSpan(max(b.Linger, 0)), showSpan(s.stopWithin), showSpan(max(b.SysInterval, 0))
 	if c.Log.Level == "" {
 		c.Log.Level = "info"
 	}
@@ -79,6 +82,26 @@ func (s *settings) inUse() config {
 	}
 	c.Limits = shownLimits(b.Limits)
 	return c
+}
+
+// reserve is what the broker will use on the volume of the data folder, which may
+// not be there yet; 0 without one.
+func (s *settings) reserve(b broker.Config) int64 {
+	if b.Reserve != 0 || b.Data == "" {
+		return b.Reserve
+	}
+	dir := b.Data
+	for {
+		_, total, err := store.Space(dir)
+		if err == nil {
+			return store.Reserve(b.Memory, total)
+		}
+		if parent := filepath.Dir(dir); parent != dir {
+			dir = parent
+			continue
+		}
+		return 0
+	}
 }
 
 func shownLimits(l broker.Limits) limits {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -56,7 +57,7 @@ func (d *demoCmd) Run() error {
 	addr, err := b.Listen("mqtt://" + d.Listen)
 	if err != nil {
 		cancel()
-		return b.Close()
+		return errors.Join(err, b.Close())
 	}
 	go func() { served <- b.Serve(ctx) }()
 	err = d.play(ctx, addr, people, fixes)

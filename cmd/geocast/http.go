@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -16,22 +18,41 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/hooks/users"
 )
 
 // webServer is an HTTP server that may not be there.
 type webServer struct{ srv *http.Server }
 
-// listenWeb serves h at an address; an empty address is none.
-func listenWeb(address string, h http.Handler, what string, log *slog.Logger) (webServer, error) {
+// secure is what an address begins with that is served by HTTPS.
+const secure = "https://"
+
+// hostPort is an address without its scheme.
+func hostPort(address string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(address, secure), "http://")
+}
+
+// listenWeb serves h at an address, host:port or https://host:port; an empty address
+// is none. Who is slow to ask, asks at length or is slow to read is cut off.
+func listenWeb(address string, t *tls.Config, h http.Handler, what string, log *slog.Logger) (webServer, error) {
 	if address == "" {
 		return webServer{}, nil
 	}
-	l, err := net.Listen("tcp", address)
+	l, err := net.Listen("tcp", hostPort(address))
 	if err != nil {
 		return webServer{}, fmt.Errorf("%s: %w", what, err)
 	}
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10, IdleTimeout: 2 * time.Minute}
-	log.Info("serving "+what, "url", "http://"+l.Addr().String())
+	scheme := "http://"
+	if strings.HasPrefix(address, secure) {
+		l, scheme = tls.NewListener(l, t), secure
+	}
+	srv := &http.Server{
+		Handler: h, MaxHeaderBytes: 16 << 10, ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		WriteTimeout: 5 * time.Minute, // a profile takes what was asked for
+		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	log.Info("serving "+what, "url", scheme+l.Addr().String())
 	go func() {
 		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 			log.Error(what+" ended", "err", err)
@@ -59,36 +80,70 @@ const page = `<!doctype html><html lang="en"><meta charset="utf-8"><title>geocas
 `
 
 // listenHTTP serves users: MQTT over WebSocket.
-func listenHTTP(address string, b *broker.Broker, log *slog.Logger) (webServer, error) {
+func listenHTTP(address string, b *broker.Broker, t *tls.Config, log *slog.Logger) (webServer, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/mqtt", b.Handler())
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		fmt.Fprint(w, page)
 	})
-	return listenWeb(address, mux, "users by HTTP", log)
+	return listenWeb(address, t, mux, "users by HTTP", log)
 }
 
 // adminServer serves operators. It is there before the store is open, and says
 // so.
 type adminServer struct {
-	web    webServer
-	broker atomic.Pointer[broker.Broker]
-	ending atomic.Bool
+	address string
+	people  *users.Live // who may sign in; nil in open mode
+	web     webServer
+	broker  atomic.Pointer[broker.Broker]
+	ending  atomic.Bool
 }
 
-func (a *adminServer) listen(address string, log *slog.Logger) (err error) {
+func newAdminServer(address string, people *users.Live) *adminServer {
+	return &adminServer{address: address, people: people}
+}
+
+func (a *adminServer) listen(t *tls.Config, log *slog.Logger) (err error) {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), (*metrics)(a))
+	guarded := http.NewServeMux()
+	guarded.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	guarded.HandleFunc("GET /debug/pprof/", pprof.Index)
+	guarded.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	guarded.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	guarded.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.readyz)
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), (*metrics)(a))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	a.web, err = listenWeb(address, mux, "operators by HTTP", log)
+	mux.Handle("/", a.guard(guarded))
+	a.web, err = listenWeb(a.address, t, mux, "operators by HTTP", log)
 	return err
+}
+
+// guard asks for the name and the token or password of a user of role admin, where
+// others than this machine may ask.
+func (a *adminServer) guard(h http.Handler) http.Handler {
+	if host, _, err := net.SplitHostPort(hostPort(a.address)); err == nil && loopback(host) {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !a.isAdmin(r) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="geocast", charset="UTF-8"`)
+			http.Error(w, "sign in as a user of role admin", http.StatusUnauthorized)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (a *adminServer) isAdmin(r *http.Request) bool {
+	name, secret, ok := r.BasicAuth()
+	if !ok || a.people == nil {
+		return false
+	}
+	id, err := a.people.Authenticate(r.Context(), &hooks.Credentials{Username: name, HasUsername: true, Password: []byte(secret), HasPassword: true})
+	return err == nil && id.Role == "admin"
 }
 
 func (a *adminServer) ready(b *broker.Broker) { a.broker.Store(b) }

@@ -17,6 +17,9 @@ import (
 //go:embed starter
 var starter embed.FS
 
+// starterNames are the files in the order in which they are written.
+var starterNames = []string{"geocast.yaml", "users.yaml", "acl.yaml", "rules.yaml"}
+
 type initCmd struct {
 	Dir string `arg:"" help:"Folder to write into; it is made if it is not there." type:"path"`
 }
@@ -37,7 +40,7 @@ func (c *initCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	for name := range files {
+	for _, name := range starterNames {
 		if _, err := os.Lstat(filepath.Join(c.Dir, name)); !errors.Is(err, fs.ErrNotExist) {
 			return usageError{fmt.Errorf("%s is there already; nothing was written", filepath.Join(c.Dir, name))}
 		}
@@ -45,13 +48,13 @@ func (c *initCmd) Run() error {
 	if err := os.MkdirAll(c.Dir, 0o750); err != nil {
 		return err
 	}
-	for _, name := range []string{"geocast.yaml", "users.yaml", "acl.yaml", "rules.yaml"} {
+	for _, name := range starterNames {
 		if err := writeNew(filepath.Join(c.Dir, name), files[name]); err != nil {
 			return err
 		}
 		fmt.Println("wrote", filepath.Join(c.Dir, name))
 	}
-	fmt.Printf("\nThe token of user admin, shown this once: %s\n\nNext:\n  geocast serve -c %s\n  geocast sub -u admin -P %s -t 'users/admin/inbox'\n",
+	fmt.Printf("\nThe token of user admin, shown this once: %s\n\nNext:\n  geocast serve -c %s\n  geocast sub -u admin -P %s -i laptop -q 1 -t users/admin/inbox\n",
 		token, filepath.Join(c.Dir, "geocast.yaml"), token)
 	return nil
 }

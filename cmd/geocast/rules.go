@@ -13,7 +13,7 @@ type rulesCmd struct {
 }
 
 type rulesCheckCmd struct {
-	Files []string `arg:"" type:"existingfile" help:"Rules files."`
+	Files []string `arg:"" type:"path" help:"Rules files, and folders of them (*.yaml)."`
 }
 
 // Help shows an example.
@@ -21,7 +21,7 @@ func (rulesCheckCmd) Help() string { return "Example: geocast rules check rules.
 
 // Run checks the files.
 func (c *rulesCheckCmd) Run() error {
-	set, err := rules.Load(c.Files...)
+	set, err := loadRules(c.Files...)
 	if err != nil {
 		return usageError{err}
 	}
@@ -29,8 +29,17 @@ func (c *rulesCheckCmd) Run() error {
 	return nil
 }
 
+// loadRules reads files and folders of them.
+func loadRules(names ...string) (*rules.Set, error) {
+	files, err := rulesFiles(names)
+	if err != nil {
+		return nil, err
+	}
+	return rules.Load(files...)
+}
+
 type rulesTestCmd struct {
-	Rules string   `arg:"" type:"existingfile" help:"Rules file."`
+	Rules string   `arg:"" type:"path" help:"Rules file, or a folder of them."`
 	Users string   `type:"existingfile" help:"Users file." placeholder:"FILE"`
 	Track []string `required:"" type:"existingfile" help:"Tracks: GPX, JSON lines, or CSV with a header (who,tracker,lat,lon,tst[,acc,recv])." placeholder:"FILE"`
 	Who   string   `help:"Whose the fixes are where a track does not say it, as GPX of other programs." placeholder:"NAME"`
@@ -45,7 +54,7 @@ func (rulesTestCmd) Help() string {
 
 // Run steps the rules over the tracks.
 func (c *rulesTestCmd) Run() error {
-	set, err := rules.Load(c.Rules)
+	set, err := loadRules(c.Rules)
 	if err != nil {
 		return usageError{err}
 	}

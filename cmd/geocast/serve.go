@@ -1,14 +1,11 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/geocast/geocast/broker"
@@ -21,10 +18,11 @@ type serveFlags struct {
 	HTTP           string   `name:"http" help:"Where to serve users by HTTP: WebSocket at /mqtt." placeholder:"HOST:PORT"`
 	Admin          string   `help:"Where to serve operators by HTTP: /metrics, /healthz, /readyz, /debug/pprof." placeholder:"HOST:PORT"`
 	Data           string   `help:"Folder of the durable store; without it nothing survives." type:"path" placeholder:"DIR"`
-	Rules          []string `help:"Rules files." type:"existingfile" placeholder:"FILE"`
+	Rules          []string `help:"Rules files, and folders of them (*.yaml)." type:"path" placeholder:"FILE|DIR"`
 	Users          string   `help:"Users file; with it only its users may connect." type:"existingfile" placeholder:"FILE"`
 	ACL            string   `help:"Access file: who may read and write which topics." type:"existingfile" placeholder:"FILE"`
 	AllowAnonymous bool     `help:"Let clients in without a user name beside the users; without --users, let anybody in on other than loopback addresses, too."`
+	ResetClock     bool     `help:"Start although the data folder was written at a time more than a day ahead of this machine's clock."`
 	Memory         string   `help:"Memory budget, such as 512MB." placeholder:"SIZE"`
 	TLSCert        string   `name:"tls-cert" help:"Certificate chain for mqtts:// and wss://, PEM." type:"existingfile" placeholder:"FILE"`
 	TLSKey         string   `name:"tls-key" help:"Its private key, PEM." type:"existingfile" placeholder:"FILE"`
@@ -54,6 +52,7 @@ func (f *serveFlags) settings() (*settings, error) {
 		s.Rules = f.Rules
 	}
 	s.AllowAnonymous = s.AllowAnonymous || f.AllowAnonymous
+	s.broker.ResetClock = f.ResetClock
 	return s, s.resolve()
 }
 
@@ -65,10 +64,10 @@ type serveCmd struct {
 func (serveCmd) Help() string {
 	return `Examples:
   geocast serve --data ./data --rules examples/rules/school-run/rules.yaml
-  geocast init /etc/geocast && geocast serve -c /etc/geocast/geocast.yaml
+  geocast init ./my && geocast serve -c ./my/geocast.yaml
 
-SIGHUP reads the rules and the certificate anew: whole, or not at all.
-SIGTERM ends it within 10 seconds; whatever was acknowledged is kept.`
+SIGHUP reads rules, users, access file and certificate anew: all of them, or none if one has an error. SIGTERM and SIGINT
+end it within stop_within (10 s): whatever was acknowledged is kept, and so are the sessions; a second one ends it at once.`
 }
 
 // Run serves until SIGINT or SIGTERM.
@@ -77,20 +76,17 @@ func (s *serveCmd) Run() error {
 	if err != nil {
 		return usageError{err}
 	}
-	return runBroker(set)
+	sig := listenToSignals()
+	defer sig.close()
+	return runBroker(set, sig)
 }
 
-// stopWithin bounds a clean shutdown.
-const stopWithin = 10 * time.Second
-
-func runBroker(s *settings) error {
+func runBroker(s *settings, sig *signals) error {
 	log := s.logger()
 	slog.SetDefault(log)
 	if s.CPUs > 0 {
 		runtime.GOMAXPROCS(s.CPUs)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	files := s.hookFiles()
 	hooks, err := files.load()
 	if err != nil {
@@ -103,74 +99,82 @@ func runBroker(s *settings) error {
 	if s.Users == "" {
 		log.Warn("open mode: anybody who can connect is who they say they are, and sees all positions")
 	}
-	admin := &adminServer{}
-	if err := admin.listen(s.Admin, log); err != nil {
+	admin := newAdminServer(s.Admin, files.people)
+	if err := admin.listen(certs.config(), log); err != nil {
 		return err
 	}
 	defer admin.close()
-	s.broker.Hooks, s.broker.Log, s.broker.TLS = hooks, log, certs.config()
+	s.broker.Hooks, s.broker.Log, s.broker.TLS, s.broker.Version = hooks, log, certs.config(), version
 	b, err := broker.New(s.broker)
 	if err != nil {
 		return err
 	}
-	for _, l := range s.Listen {
-		if _, err := b.Listen(l); err != nil {
-			return errors.Join(err, b.Close())
-		}
-	}
-	public, err := listenHTTP(s.HTTP, b, log)
+	public, err := s.listen(b, certs, log)
 	if err != nil {
 		return errors.Join(err, b.Close())
 	}
 	defer public.close()
+	sig.onHangup(func() { reload(&files, certs, b, log) })
 	admin.ready(b)
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	go reloads(ctx, hup, func() { reload(&files, certs, b, log) })
-	return within(ctx, admin, func() error { return b.Serve(ctx) })
+	tell(log, "READY=1")
+	return s.serve(sig, admin, b, log)
 }
 
-// reloads calls reload for each SIGHUP until ctx ends.
-func reloads(ctx context.Context, hup <-chan os.Signal, reload func()) {
-	for {
-		select {
-		case <-hup:
-			reload()
-		case <-ctx.Done():
-			return
+// listen opens the listeners, and the users' HTTP port.
+func (s *settings) listen(b *broker.Broker, certs *certs, log *slog.Logger) (webServer, error) {
+	for _, l := range s.Listen {
+		if _, err := b.Listen(l); err != nil {
+			return webServer{}, err
 		}
 	}
+	return listenHTTP(s.HTTP, b, certs.config(), log)
 }
 
-// reload reads the rules and the certificate anew: each whole, or not at all.
-func reload(files *hookFiles, certs *certs, b *broker.Broker, log *slog.Logger) {
-	if err := files.reload(b); err != nil {
-		log.Error("the rules were not reloaded; those that ran go on", "err", err)
-	} else if len(files.rules) > 0 {
-		log.Info("rules reloaded", "files", files.rules)
-	}
-	if err := certs.load(); err != nil {
-		log.Error("the certificate was not reloaded; the one that was used goes on", "err", err)
-	}
-}
-
-// within runs serve, and gives it a bounded time to end once ctx has.
-func within(ctx context.Context, admin *adminServer, serve func() error) error {
+// serve runs b until a signal or a failed store ends it; from the signal on it has
+// a bounded time.
+func (s *settings) serve(sig *signals, admin *adminServer, b *broker.Broker, log *slog.Logger) error {
 	done := make(chan error, 1)
-	go func() { done <- serve() }()
+	go func() { done <- b.Serve(sig.ctx) }() // if it does not end in time, the process does
 	select {
 	case err := <-done:
 		return err
-	case <-ctx.Done():
+	case <-sig.ctx.Done():
 	}
 	admin.stopping()
+	tell(log, "STOPPING=1")
+	log.Info("stopping", "within", s.stopWithin)
 	select {
 	case err := <-done:
+		if err == nil {
+			log.Info("stopped")
+		}
 		return err
-	case <-time.After(stopWithin):
-		return fmt.Errorf("not everything ended within %v; what was acknowledged is kept", stopWithin)
+	case <-sig.forced:
+		return errForced
+	case <-time.After(s.stopWithin):
+		return fmt.Errorf("not everything ended within %v; what was acknowledged is kept", s.stopWithin)
 	}
+}
+
+// tell tells the service manager; a broker whose manager can't be told runs on.
+func tell(log *slog.Logger, state string) {
+	if err := notify(state); err != nil {
+		log.Warn("the service manager was not told", "state", state, "err", err)
+	}
+}
+
+// reload reads rules, users, access file and certificate anew: all of them, or none
+// if one has an error.
+func reload(files *hookFiles, certs *certs, b *broker.Broker, log *slog.Logger) {
+	c, err := files.read()
+	pair, certErr := certs.read()
+	if err := errors.Join(err, certErr); err != nil {
+		log.Error("nothing was reloaded: all goes on as it was", "err", err)
+		return
+	}
+	certs.set(pair)
+	files.apply(c, b)
+	log.Info("reloaded", "rules", files.rules, "users", files.users, "acl", files.acl, "cert", certs.files.Cert)
 }
 
 func (s *settings) logger() *slog.Logger {

@@ -18,7 +18,7 @@ type sourcesCmd struct {
 }
 
 type sourcesTestCmd struct {
-	Rules   string `arg:"" type:"existingfile" help:"Rules file."`
+	Rules   string `arg:"" type:"path" help:"Rules file, or a folder of them."`
 	Topic   string `required:"" help:"Topic that the payload came on." placeholder:"TOPIC"`
 	Payload string `required:"" help:"File of the payload; - is standard input." placeholder:"FILE"`
 }
@@ -34,7 +34,7 @@ Example:
 
 // Run reads the payload by the source of the topic.
 func (c *sourcesTestCmd) Run() error {
-	set, err := rules.Load(c.Rules)
+	set, err := loadRules(c.Rules)
 	if err != nil {
 		return usageError{err}
 	}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+)
+
+// errForced is what a second SIGINT or SIGTERM makes of a clean end.
+var errForced = errors.New("ended by a second signal before all was done; what was acknowledged is kept")
+
+// signals are what an operator says to a broker that runs. They are listened to
+// from the start: a SIGHUP during a long recovery must not end the process.
+type signals struct {
+	ctx    context.Context // ends with the first SIGINT or SIGTERM
+	forced chan struct{}   // closed at the second
+	hup    chan os.Signal
+	ends   chan os.Signal
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// listenToSignals begins to listen; close ends it.
+func listenToSignals() *signals {
+	s := &signals{forced: make(chan struct{}), hup: make(chan os.Signal, 1), ends: make(chan os.Signal, 2)}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	signal.Notify(s.hup, syscall.SIGHUP)
+	signal.Notify(s.ends, os.Interrupt, syscall.SIGTERM)
+	s.wg.Go(func() {
+		<-s.ends
+		s.cancel()
+		if _, again := <-s.ends; again {
+			close(s.forced)
+		}
+	})
+	return s
+}
+
+// onHangup calls reload for each SIGHUP, one after the other, until ctx ends.
+func (s *signals) onHangup(reload func()) {
+	s.wg.Go(func() {
+		for {
+			select {
+			case <-s.hup:
+				reload()
+			case <-s.ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// close stops listening and waits for a reload that runs.
+func (s *signals) close() {
+	signal.Stop(s.hup)
+	signal.Stop(s.ends)
+	s.cancel()
+	close(s.ends)
+	s.wg.Wait()
+}
