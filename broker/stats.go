@@ -58,7 +58,7 @@ func (s *stats) routed(int) { s.published.Add(1) }
 // gauges are the sizes of what the core holds, as of its last tick.
 type gauges struct {
 	sessions, online, subscriptions, groups, retained, retainedBytes, inboxes atomic.Int64
-	commits                                                           atomic.Uint64
+	commits                                                                   atomic.Uint64
 }
 
 // gauge notes the sizes; the core calls it.
