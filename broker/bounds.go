@@ -89,7 +89,7 @@ func (c *core) cutHead(q *queue, head []oldest) {
 	if s := q.owner; s != nil {
 		s.dropped += uint64(lost)
 		client = s.key.client
-		c.cur.w.Put(tableSession, be8(s.id), s.record())
+		c.putSession(s)
 	}
 	c.b.often.warn("a queue is full: its oldest messages were dropped", "client", client, "dropped", lost)
 	c.then(func() { c.bound(q) })

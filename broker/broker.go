@@ -278,11 +278,8 @@ func (b *Broker) Close() error {
 		<-c.finished
 	}
 	b.core.mail.post(command{kind: cmdCall, call: func() { b.core.stopping = true }})
-	select {
-	case <-b.coreDone:
-		<-b.comDone
-	case <-b.comDone: // the store failed: the core can't commit any more
-	}
+	<-b.coreDone
+	<-b.comDone
 	for _, f := range b.flushers {
 		f.stop()
 	}

@@ -25,34 +25,49 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 		return false
 	}
 	key := sessionKey{r.identity.User, r.identity.Client}
-	s := c.sessions[key]
-	if s != nil && s.conn != nil {
-		if c.takeOver(s); s.gone {
-			s = nil // it ended with the old connection [MQTT-3.1.4-3 note]
-		}
-	}
-	if s != nil && (r.packet.CleanStart || !s.lasting) {
-		c.end(s)
-		s = nil
-	}
+	s, ended := c.closeEpoch(cn, key, r.packet.CleanStart)
 	present := s != nil
 	if s == nil {
 		s = c.newSession(key)
 	}
 	c.begin(s, cn, r)
-	kept := s.lasting || s.will != nil
-	if kept {
-		c.cur.w.Put(tableSession, be8(s.id), s.record())
+	if s.lasting || s.will != nil {
+		c.putSession(s)
+		c.keep(cn)
+	} else if ended {
 		c.keep(cn)
 	}
-	wait := kept || present
-	c.emit(cn, wait, effect{do: func() {
+	c.emit(cn, s.stored || ended, effect{do: func() {
 		cn.write(func(dst []byte) []byte { return mqtt.AppendConnack(dst, c.connack(s, r, present), cn.version) })
 		s.live.Store(cn)
 		c.b.observe(hooks.Event{Kind: hooks.Connected, Identity: r.identity, At: c.clock.now})
 		c.pump(s)
 	}})
 	return true
+}
+
+// closeEpoch ends what the session's last connection left: its epoch if it is
+// still there, and the session itself if it is over or not wanted. It returns what
+// can be resumed, or nil, and whether something stored has ended.
+func (c *core) closeEpoch(cn *conn, key sessionKey, clean bool) (s *session, ended bool) {
+	s = c.sessions[key]
+	if s == nil {
+		return nil, false
+	}
+	ended = s.stored
+	if old := s.conn; old != nil {
+		c.takeOver(s)
+		cn.pend = old.pend // what it has in the core is the client's, too
+	} else {
+		c.look(s) // its will or its end may be due
+	}
+	if !s.gone && (clean || !s.lasting) {
+		c.end(s)
+	}
+	if s.gone { // it ended with the old connection [MQTT-3.1.4-3 note]
+		return nil, ended
+	}
+	return s, false
 }
 
 // begin binds a session to its new connection.
@@ -67,7 +82,7 @@ func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	s.queue.loaded, s.queue.live, s.queue.reading = !s.lasting, !s.lasting, false
 	s.queue.ended = !s.lasting
 	s.queue.read, s.queue.liveAt, s.queue.open, s.queue.was = 0, 0, nil, nil
-	s.will = newWill(p.Will)
+	s.will = newWill(p.Will, r.identity)
 	if s.inbox != nil {
 		c.reopenInbox(s)
 	}
@@ -172,9 +187,9 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 	}
 	if s.expiry != mqtt.NeverExpires {
 		s.endsAt = c.clock.now + int64(s.expiry)*1000
-		c.expireLater(s)
+		c.lookLater(s)
 	}
-	c.cur.w.Put(tableSession, be8(s.id), s.record())
+	c.putSession(s)
 	if s.queue.loaded { // else what the connection before it saved still holds
 		c.cur.w.Put(tableWindow, be8(s.id), s.encodeWindow())
 	}
@@ -184,27 +199,41 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 	c.keep(nil)
 }
 
-// expireLater sees to it that one timer follows an offline session, which
-// looks at least once an hour: a session that comes and goes has no more.
-func (c *core) expireLater(s *session) {
-	if s.timed {
+// lookLater sees to it that a timer looks at the offline session when its will or
+// its end is due, and at least once an hour: one that comes and goes has few.
+func (c *core) lookLater(s *session) {
+	at := c.clock.now + 3_600_000
+	if s.endsAt != 0 {
+		at = min(at, s.endsAt)
+	}
+	if s.will != nil {
+		at = min(at, s.will.due)
+	}
+	if s.look != 0 && s.look <= at {
 		return
 	}
-	s.timed = true
-	at := min(s.endsAt, c.clock.now+3_600_000)
+	s.look = at
 	c.timers.add(at, func() {
-		s.timed = false
-		c.expire(s)
+		if s.look == at {
+			s.look = 0
+			c.look(s)
+		}
 	})
 }
 
-func (c *core) expire(s *session) {
+// look does what is due for an offline session.
+func (c *core) look(s *session) {
+	if s.conn != nil || s.gone {
+		return
+	}
+	if s.will != nil && s.will.due <= c.clock.now {
+		c.sendWill(s)
+	}
 	switch {
-	case s.conn != nil || s.gone || s.endsAt == 0:
-	case s.endsAt <= c.clock.now:
+	case s.endsAt != 0 && s.endsAt <= c.clock.now:
 		c.end(s)
-	default:
-		c.expireLater(s)
+	case s.endsAt != 0 || s.will != nil:
+		c.lookLater(s)
 	}
 }
 
@@ -224,12 +253,20 @@ func (c *core) end(s *session) {
 	c.leaveGroups(s)
 	c.closeInbox(s)
 	delete(c.sessions, s.key)
-	if s.lasting {
+	if s.stored {
 		c.cur.w.Delete(tableSession, be8(s.id))
-		c.cur.w.Delete(tableWindow, be8(s.id))
 		c.keep(nil)
+	}
+	if s.lasting {
+		c.cur.w.Delete(tableWindow, be8(s.id))
 		c.erase(s)
 	}
+}
+
+// putSession writes the session's record.
+func (c *core) putSession(s *session) {
+	s.stored = true
+	c.cur.w.Put(tableSession, be8(s.id), s.record())
 }
 
 // record is kind, version, expiry, when it ends, what its queue lost, then

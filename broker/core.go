@@ -51,6 +51,7 @@ type core struct {
 	stopping  bool
 	online    int // sessions that have a connection
 	sys       sys
+	failed    bool // the store has
 }
 
 // mailbox is how other goroutines hand commands to the core: a slice under a
@@ -123,6 +124,7 @@ const (
 	cmdGone      // the connection has ended
 	cmdCall      // call runs on the core
 	cmdCommitted // any is the batch
+	cmdFailed    // the store failed: nothing can be kept any more
 )
 
 // command is one thing that the core is asked to do, at its place in the order.
@@ -139,7 +141,8 @@ type command struct {
 	call func()
 }
 
-// loop runs the core until it has stopped and its last batch is committed.
+// loop runs the core until it has stopped and its last batch is committed, or the
+// store has failed: then nothing further leaves.
 func (c *core) loop(done chan<- struct{}) {
 	defer close(done)
 	defer close(c.commits)
@@ -160,7 +163,7 @@ func (c *core) loop(done chan<- struct{}) {
 		for _, cmd := range inOrder(c.mail.take()) {
 			c.take(cmd)
 		}
-		if c.stopping && c.syncing == nil && !c.dirty() {
+		if c.failed || c.stopping && c.syncing == nil && !c.dirty() {
 			return
 		}
 		due = c.commitWhenDue(due, linger)
@@ -254,6 +257,10 @@ func (c *core) apply(cmd command) bool {
 		c.committed(cmd.any.(*batch))
 		return true
 	}
+	if cmd.kind == cmdFailed {
+		c.failed = true
+		return true
+	}
 	if cmd.kind == cmdConnect {
 		return c.connect(cmd.conn, cmd.any.(*connectRequest))
 	}
@@ -291,6 +298,7 @@ func (c *core) committer(done chan<- struct{}) {
 	for b := range c.commits {
 		if err := c.store.Commit(&b.w); err != nil {
 			c.b.fail(fmt.Errorf("store: commit %d: %w", b.n, err))
+			c.mail.post(command{kind: cmdFailed})
 			return
 		}
 		c.mail.post(command{kind: cmdCommitted, any: b})

@@ -2,15 +2,22 @@ package broker_test
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
 )
 
 // TestMain lets the test binary be the broker that a test kills.
@@ -29,7 +36,60 @@ func TestMain(m *testing.M) {
 		fmt.Println(addr)
 		select {}
 	}
+	if listen := os.Getenv("GEOCAST_TEST_FAIL"); listen != "" {
+		fmt.Println(serveOnAFailingDisk(listen))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
+}
+
+// serveOnAFailingDisk serves until the first commit, whose fsync fails.
+func serveOnAFailingDisk(listen string) error {
+	st := store.NewMemory()
+	st.FailNext(errors.New("fsync: input/output error"))
+	b, err := broker.NewOver(broker.Config{Log: slog.New(slog.NewTextHandler(os.Stdout, nil))}, st)
+	if err != nil {
+		return err
+	}
+	if _, err := b.Listen("mqtt://" + listen); err != nil {
+		return err
+	}
+	return b.Serve(context.Background())
+}
+
+// P13: a failed fsync acknowledges nothing and ends the process with a message
+// that says what failed.
+func TestAFailedSyncEndsTheProcess(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close() //nolint:errcheck // its port is free now
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "GEOCAST_TEST_FAIL="+l.Addr().String())
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() }) //nolint:errcheck // it has ended
+	p := peer{id: "p", addr: l.Addr(), v: mqtt.V311, rnd: rand.New(rand.NewPCG(1, 1)), clean: true}
+	if err := p.dial(10); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.send(mqtt.AppendPublish(nil, &mqtt.Publish{Topic: []byte("kept"), Payload: []byte("x"), QoS: 1, ID: 1, Retain: true}, p.v)); err != nil {
+		t.Fatal(err)
+	}
+	if first, _, err := p.read(); err == nil {
+		t.Errorf("got %v, want nothing", mqtt.Type(first>>4))
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("the process ended with %v", err)
+	}
+	if s := out.String(); !strings.Contains(s, "the store has failed") || !strings.Contains(s, "fsync: input/output error") {
+		t.Errorf("it says:\n%s", s)
+	}
 }
 
 // child starts a broker in a process of its own.

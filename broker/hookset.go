@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/geocast/geocast/hooks"
@@ -37,6 +38,11 @@ func sortHooks(all []any) (h hookSet) {
 
 // sees reports whether a hook has to be asked about publishes.
 func (h *hookSet) sees() bool { return len(h.authorizers) > 0 || len(h.gates) > 0 }
+
+// gated reports whether a Gate wants to see what is published on topic.
+func (h *hookSet) gated(topic string) bool {
+	return slices.ContainsFunc(h.gates, func(g *gate) bool { return g.wants(topic) })
+}
 
 // gate is a hooks.Gate as the broker runs it.
 type gate struct {
@@ -150,9 +156,3 @@ func (b *Broker) authorize(r *hooks.Request) (err error) {
 func (b *Broker) mayPublish(r *hooks.Request) error { return b.authorize(r) }
 
 func (b *Broker) mayRead(r *hooks.Request) error { return b.authorize(r) }
-
-// mayWrite asks again about a will when it is sent.
-func (b *Broker) mayWrite(key sessionKey, m *mqtt.Message, will bool) bool {
-	id := hooks.Identity{User: key.user, Client: key.client}
-	return b.authorize(&hooks.Request{Identity: &id, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload, Will: will}) == nil
-}

@@ -80,18 +80,28 @@ func (c *core) restoreSessions(byID map[uint64]*session) error {
 		}
 		byID[s.id] = s
 		c.sessions[s.key] = s
-		if s.endsAt == 0 && s.expiry != mqtt.NeverExpires {
-			s.endsAt = c.clock.now + int64(s.expiry)*1000
-		}
-		if s.will != nil {
-			c.timers.add(c.clock.now, func() { c.scheduleWill(s) })
-		}
-		if s.endsAt != 0 {
-			c.expireLater(s)
-		}
+		c.restoreTimes(s)
 		return store.Next{}
 	})
 	return errors.Join(err, bad)
+}
+
+// restoreTimes lets the will and the expiry of a session that was connected run
+// from now, those of another from when it went offline.
+func (c *core) restoreTimes(s *session) {
+	left := c.clock.now
+	if s.expiry != mqtt.NeverExpires {
+		if s.endsAt == 0 {
+			s.endsAt = left + int64(s.expiry)*1000
+		}
+		left = s.endsAt - int64(s.expiry)*1000
+	}
+	if s.will != nil {
+		s.will.due = left + int64(min(s.will.delay, s.expiry))*1000
+	}
+	if s.endsAt != 0 || s.will != nil {
+		c.lookLater(s)
+	}
 }
 
 // decodeSession is the inverse of session.record.
@@ -100,7 +110,7 @@ func decodeSession(id uint64, v []byte) (*session, error) {
 	if len(v) < 22 || v[0] != 'S' {
 		return nil, errItem
 	}
-	s := &session{id: id, expiry: binary.BigEndian.Uint32(v[2:]), endsAt: int64(binary.BigEndian.Uint64(v[6:])), lasting: true}
+	s := &session{id: id, expiry: binary.BigEndian.Uint32(v[2:]), endsAt: int64(binary.BigEndian.Uint64(v[6:])), lasting: true, stored: true}
 	s.dropped = binary.BigEndian.Uint64(v[14:])
 	s.queue = queue{log: store.Log{Kind: logQueue, ID: id}, owner: s}
 	v = v[22:]
@@ -110,7 +120,7 @@ func decodeSession(id uint64, v []byte) (*session, error) {
 			return nil, err
 		}
 	}
-	s.will, err = decodeWill(v)
+	s.will, err = decodeWill(v, s.key)
 	return s, err
 }
 

@@ -38,7 +38,10 @@ type session struct {
 	// endsAt is when an offline session ends, in core time (ms); 0 if it does
 	// not.
 	endsAt int64
-	timed  bool // a timer follows the offline session
+	// look is when a timer next looks at the offline session, 0 for none.
+	look int64
+	// stored means that its record is in the store: it lasts, or has a will.
+	stored bool
 	// gone is true once the session has ended; nothing may be sent or written.
 	gone bool
 	// dropped is how many messages its queue lost to its bounds since the

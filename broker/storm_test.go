@@ -24,11 +24,13 @@ import (
 type peer struct {
 	id   string
 	user string // empty for none
-	addr net.Addr
-	v    mqtt.Version
-	rnd  *rand.Rand
-	nc   net.Conn
-	in   []byte
+	// clean asks for a session that ends with the connection.
+	clean bool
+	addr  net.Addr
+	v     mqtt.Version
+	rnd   *rand.Rand
+	nc    net.Conn
+	in    []byte
 }
 
 // dial connects, with patience: the broker may be starting.
@@ -54,6 +56,9 @@ func (p *peer) connect(window uint16) error {
 	}
 	p.nc, p.in = nc, nil
 	c := &mqtt.Connect{Version: p.v, ClientID: p.id, HasUsername: p.user != "", Username: p.user, KeepAlive: 60, SessionExpiry: 3600, ReceiveMaximum: window}
+	if p.clean {
+		c.CleanStart, c.SessionExpiry = true, 0
+	}
 	if err := p.send(mqtt.AppendConnect(nil, c)); err != nil {
 		return err
 	}
