@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/fxamacker/cbor/v2"
@@ -39,6 +40,25 @@ type Fix struct {
 	ID string
 }
 
+// Measure notes one optional measurement, unless it can't be one: a phone that does
+// not know its speed or course says -1. It reports whether it did.
+func (f *Fix) Measure(what Has, v float64) bool {
+	into, least, most := &f.Alt, -12_000.0, 1e9
+	switch what {
+	case HasVel:
+		into, least, most = &f.Vel, 0, 1e6
+	case HasCog:
+		into, least, most = &f.Cog, 0, 360
+	case HasBatt:
+		into, least, most = &f.Batt, 0, 100
+	}
+	if !(v >= least && v <= most) {
+		return false
+	}
+	*into, f.Has = v, f.Has|what
+	return true
+}
+
 // Rejection says why one report of a payload was not taken.
 type Rejection struct {
 	Index  int // its place in the payload's array, from 0
@@ -48,12 +68,18 @@ type Rejection struct {
 // ErrPayload is returned for a payload that is in none of the formats.
 var ErrPayload = errors.New("geo: the payload is neither JSON nor CBOR of a fix")
 
+// ErrEmpty is returned for an array without any report.
+var ErrEmpty = errors.New("geo: the payload is an empty array; it holds no fix")
+
 // ErrTooMany is returned for a payload of more than MaxFixes reports.
 var ErrTooMany = fmt.Errorf("geo: the payload has more than %d reports; send them in parts", MaxFixes)
 
 // MaxFixes bounds the reports of one payload: a week of them every ten minutes. What
 // one payload raises is one step of the broker, which others wait for.
 const MaxFixes = 1000
+
+// maxWord bounds a report's own words, in bytes: they are kept with each fix.
+const maxWord = 128
 
 // report has the fields of all formats: OwnTracks JSON, plain JSON and CBOR with
 // the same names, and GeoJSON Feature.
@@ -80,7 +106,8 @@ type report struct {
 // JSON, plain JSON, GeoJSON or CBOR. now is the core's time (Unix ms): a plain
 // report without tst is of now. A bad report is rejected with its reason and the
 // others are kept; an OwnTracks message without a position (lwt, card, …) is
-// neither. It fails with ErrPayload if the payload can't be read at all, or with ErrTooMany.
+// neither. Of a name that stands twice in a report the last one counts. It fails with
+// ErrPayload if the payload can't be read at all, with ErrEmpty or with ErrTooMany.
 func DecodeFixes(payload []byte, now int64) ([]Fix, []Rejection, error) {
 	reports, err := reports(payload)
 	if err != nil {
@@ -141,7 +168,10 @@ func many[R ~[]byte](b []byte, unmarshal func([]byte, any) error) ([]read, error
 	if err := unmarshal(b, &raw); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPayload, err)
 	}
-	if len(raw) > MaxFixes {
+	switch {
+	case len(raw) == 0:
+		return nil, ErrEmpty
+	case len(raw) > MaxFixes:
 		return nil, ErrTooMany
 	}
 	rs := make([]read, len(raw))
@@ -154,9 +184,15 @@ func many[R ~[]byte](b []byte, unmarshal func([]byte, any) error) ([]read, error
 }
 
 // silent reports whether it is an OwnTracks message that has no position of the
-// tracker: a waypoint's is that of a region.
+// tracker: a waypoint's is that of a region, and only a location must have one.
 func (r *report) silent() bool {
-	return r.Kind != "" && r.Kind != "encrypted" && (r.Kind == "waypoint" || r.Lat == nil && r.Lon == nil)
+	switch r.Kind {
+	case "", "location", "encrypted":
+		return false
+	case "waypoint":
+		return true
+	}
+	return r.Lat == nil && r.Lon == nil
 }
 
 func (r *read) fix(now int64) (f Fix, why string) {
@@ -168,41 +204,74 @@ func (r *read) fix(now int64) (f Fix, why string) {
 			return f, why
 		}
 	}
-	switch {
-	case r.Kind == "encrypted":
-		return f, "an encrypted payload can't be read; switch encryption off in the app, and use TLS"
-	case r.Lat == nil || r.Lon == nil:
-		return f, "lat and lon are needed, in degrees"
-	case !(Position{*r.Lat, *r.Lon}).Valid():
-		return f, fmt.Sprintf("lat %g, lon %g is out of range (latitude is -90..90)", *r.Lat, *r.Lon)
-	case r.Tst == nil && r.Kind != "":
-		return f, "tst is needed, in Unix seconds"
+	if why := r.refused(); why != "" {
+		return f, why
 	}
 	f = Fix{Position: Position{*r.Lat, *r.Lon}, Tst: now, Recv: now, Event: r.Event, ID: r.ID, Tracker: r.Tracker}
 	if r.Tst != nil {
-		if !(*r.Tst > 0 && *r.Tst < 1e11) {
-			return f, fmt.Sprintf("tst %g is not in Unix seconds", *r.Tst)
-		}
 		f.Tst = int64(math.Round(*r.Tst * 1000))
 	}
 	if r.Acc != nil {
-		if !(*r.Acc >= 0) || math.IsInf(*r.Acc, 0) {
-			return f, fmt.Sprintf("acc %g is not in metres", *r.Acc)
-		}
 		f.Acc = *r.Acc
 	}
 	r.measurements(&f)
 	return f, ""
 }
 
+// refused says what makes a report none, empty for nothing.
+func (r *report) refused() (why string) {
+	switch {
+	case r.Kind == "encrypted":
+		return "an encrypted payload can't be read; switch encryption off in the app, and use TLS"
+	case r.Lat == nil || r.Lon == nil:
+		return "lat and lon are needed, in degrees" + r.collection()
+	case !(Position{*r.Lat, *r.Lon}).Valid():
+		return fmt.Sprintf("lat %g, lon %g is out of range (latitude is -90..90)", *r.Lat, *r.Lon)
+	case r.Tst == nil && r.Kind != "":
+		return "tst is needed, in Unix seconds"
+	case r.Tst != nil && !(*r.Tst >= 1 && *r.Tst < maxTst):
+		return fmt.Sprintf("tst %.15g is not in Unix seconds%s", *r.Tst, milliseconds(*r.Tst))
+	case r.Acc != nil && !(*r.Acc >= 0 && *r.Acc <= maxAcc):
+		return fmt.Sprintf("acc %g is not in metres", *r.Acc)
+	case r.Tracker != "" && !ValidName(r.Tracker):
+		return fmt.Sprintf("%.128q can't be a tracker", r.Tracker)
+	case len(r.Event) > maxWord || len(r.ID) > maxWord:
+		return fmt.Sprintf("event or _id is longer than %d bytes", maxWord)
+	}
+	return ""
+}
+
+const (
+	maxTst = 1e11  // seconds; milliseconds of today are more
+	maxAcc = 2.1e7 // metres: half of the earth's circumference is less
+)
+
+// milliseconds is a hint at the unit of a time.
+func milliseconds(tst float64) string {
+	if tst >= maxTst && tst < maxTst*1000 {
+		return "; it looks like milliseconds"
+	}
+	return ""
+}
+
+// collection is a hint for GeoJSON that is not a Feature.
+func (r *report) collection() string {
+	switch r.Type {
+	case "FeatureCollection":
+		return "; send the features of a FeatureCollection as an array"
+	case "Point":
+		return "; wrap the Point into a Feature"
+	}
+	return ""
+}
+
 func (r *report) measurements(f *Fix) {
 	for _, m := range [...]struct {
-		from *float64
-		to   *float64
 		has  Has
-	}{{r.Alt, &f.Alt, HasAlt}, {r.Vel, &f.Vel, HasVel}, {r.Cog, &f.Cog, HasCog}, {r.Batt, &f.Batt, HasBatt}} {
-		if m.from != nil && !math.IsNaN(*m.from) && !math.IsInf(*m.from, 0) {
-			*m.to, f.Has = *m.from, f.Has|m.has
+		from *float64
+	}{{HasAlt, r.Alt}, {HasVel, r.Vel}, {HasCog, r.Cog}, {HasBatt, r.Batt}} {
+		if m.from != nil {
+			f.Measure(m.has, *m.from)
 		}
 	}
 }
@@ -210,10 +279,10 @@ func (r *report) measurements(f *Fix) {
 // feature takes a GeoJSON Point and its properties over into the report.
 func (r *report) feature() (why string) {
 	var g struct {
-		Type        string    `json:"type"`
-		Coordinates []float64 `json:"coordinates"`
+		Type        string     `json:"type"`
+		Coordinates []*float64 `json:"coordinates"`
 	}
-	if json.Unmarshal(r.Geometry, &g) != nil || g.Type != "Point" || len(g.Coordinates) < 2 {
+	if json.Unmarshal(r.Geometry, &g) != nil || g.Type != "Point" || len(g.Coordinates) < 2 || slices.Contains(g.Coordinates, nil) {
 		return "the feature's geometry is not a Point of [lon, lat]"
 	}
 	if len(r.Props) > 0 && string(r.Props) != "null" {
@@ -223,9 +292,9 @@ func (r *report) feature() (why string) {
 		}
 		*r = p
 	}
-	r.Kind, r.Lon, r.Lat = "", &g.Coordinates[0], &g.Coordinates[1]
+	r.Kind, r.Lon, r.Lat = "", g.Coordinates[0], g.Coordinates[1]
 	if len(g.Coordinates) > 2 && r.Alt == nil {
-		r.Alt = &g.Coordinates[2]
+		r.Alt = g.Coordinates[2]
 	}
 	return ""
 }

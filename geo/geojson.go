@@ -1,6 +1,7 @@
 package geo
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -97,6 +98,9 @@ func (o *object) tags() (tags []string) {
 
 func (o *object) polygons() ([]*Polygon, error) {
 	var parts [][][][]float64
+	if bytes.Contains(o.Coordinates, []byte("null")) { // which would be read as 0
+		return nil, fmt.Errorf("%w: a coordinate is null", ErrGeoJSON)
+	}
 	switch o.Type {
 	case "Polygon":
 		var rings [][][]float64

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -63,10 +64,37 @@ func TestPayloads(t *testing.T) {
 		{"array of CBOR", inCBOR(t, []m{asCBOR, {"lat": 1, "lon": 2}}), full + "; 1 2 1790000000000"},
 		{"array with bad ones", `[{"lat":98,"lon":2},7,{"lat":1,"lon":2,"tst":1},{"lon":2}]`,
 			"1 2 1000; 0: lat 98, lon 2 is out of range (latitude is -90..90); 1: not a report: json: cannot unmarshal number into Go value of type geo.report; 3: lat and lon are needed, in degrees"},
-		{"empty array", `[]`, ""},
+		{"empty array", `[]`, "error: geo: the payload is an empty array; it holds no fix"},
+		{"empty array in CBOR", "\x80", "error: geo: the payload is an empty array; it holds no fix"},
+		{"OwnTracks location without a position", `{"_type":"location","tst":1790000060}`, "0: lat and lon are needed, in degrees"},
+		{"OwnTracks location with half a position", `{"_type":"location","lat":48.2,"tst":1790000060}`, "0: lat and lon are needed, in degrees"},
+		{"OwnTracks transition of a beacon, without a position", `{"_type":"transition","event":"enter","tst":1790000060,"wtst":1}`, ""},
+		{"OwnTracks waypoints", `{"_type":"waypoints","waypoints":[{"_type":"waypoint","lat":1,"lon":2,"rad":50,"tst":1}]}`, ""},
+		{"OwnTracks status", `{"_type":"status","android":{"hib":0,"bo":1}}`, ""},
+		{"OwnTracks command", `{"_type":"cmd","action":"reportLocation"}`, ""},
+		{"speed and course not known", `{"lat":1,"lon":2,"tst":1,"vel":-1,"cog":-1,"batt":-100,"alt":-1}`, "1 2 1000 alt=-1"},
+		{"no such height, speed, course, battery", `{"lat":1,"lon":2,"tst":1,"vel":1e300,"cog":361,"batt":101,"alt":-1e300}`, "1 2 1000"},
+		{"a name twice: the last one counts", `{"lat":98,"lat":1,"lon":2,"tst":7,"tst":1}`, "1 2 1000"},
+		{"GeoJSON, a collection", `{"type":"FeatureCollection","features":[` + feature + `]}`, "0: lat and lon are needed, in degrees; send the features of a FeatureCollection as an array"},
+		{"GeoJSON, a bare point", `{"type":"Point","coordinates":[1,2]}`, "0: lat and lon are needed, in degrees; wrap the Point into a Feature"},
+		{"GeoJSON, nothing", `{"type":"Feature"}`, "0: the feature's geometry is not a Point of [lon, lat]"},
+		{"GeoJSON, an empty point", `{"type":"Feature","geometry":{"type":"Point","coordinates":[null,null]}}`, "0: the feature's geometry is not a Point of [lon, lat]"},
+		{"CBOR, NaN", inCBOR(t, m{"lat": math.NaN(), "lon": 2}), "0: lat NaN, lon 2 is out of range (latitude is -90..90)"},
+		{"CBOR, infinite", inCBOR(t, m{"lat": 1, "lon": math.Inf(-1)}), "0: lat 1, lon -Inf is out of range (latitude is -90..90)"},
+		{"CBOR, NaN in the rest", inCBOR(t, m{"lat": 1, "lon": 2, "alt": math.NaN(), "vel": math.Inf(1)}), "1 2 1790000000000"},
+		{"CBOR, acc NaN", inCBOR(t, m{"lat": 1, "lon": 2, "acc": math.NaN()}), "0: acc NaN is not in metres"},
+		{"CBOR, tst NaN", inCBOR(t, m{"lat": 1, "lon": 2, "tst": math.NaN()}), "0: tst NaN is not in Unix seconds"},
+		{"CBOR, an array that promises too much", "\x9b\xff\xff\xff\xff\xff\xff\xff\xff", "error"},
+		{"CBOR, nested", strings.Repeat("\x81", 100_000), "error"},
+		{"nested", strings.Repeat("[", 100_000), "error"},
+		{"nested in a field", `{"lat":1,"lon":2,"x":` + strings.Repeat("[", 100_000), "error"},
+		{"1e400", `[{"lat":1e400,"lon":2},{"lat":1,"lon":2}]`, "1 2 1790000000000; 0: not a report: json: cannot unmarshal number 1e400 into Go struct field report.lat of type float64"},
+		{"acc without bound", `{"lat":1,"lon":2,"acc":1e300}`, "0: acc 1e+300 is not in metres"},
+		{"tst below 0", `{"lat":1,"lon":2,"tst":-5}`, "0: tst -5 is not in Unix seconds"},
+		{"a long word", `{"lat":1,"lon":2,"event":"` + strings.Repeat("x", 129) + `"}`, "0: event or _id is longer than 128 bytes"},
 		{"CBOR array with a bad one", inCBOR(t, []any{m{"lat": 1, "lon": 2}, m{"lat": 91, "lon": 2}}), "1 2 1790000000000; 1: lat 91, lon 2 is out of range (latitude is -90..90)"},
 		{"acc below 0", `{"lat":1,"lon":2,"acc":-1}`, "0: acc -1 is not in metres"},
-		{"tst in milliseconds", `{"lat":1,"lon":2,"tst":1790000060000}`, "0: tst 1.79000006e+12 is not in Unix seconds"},
+		{"tst in milliseconds", `{"lat":1,"lon":2,"tst":1790000060000}`, "0: tst 1790000060000 is not in Unix seconds; it looks like milliseconds"},
 		{"tst 0", `{"lat":1,"lon":2,"tst":0}`, "0: tst 0 is not in Unix seconds"},
 		{"CBOR, not a number", inCBOR(t, m{"lat": []byte{1}, "lon": 2}), "error"},
 		{"a text for a number", `{"lat":"48.2","lon":16.3}`, "error"},
@@ -86,7 +114,7 @@ func TestPayloads(t *testing.T) {
 			}
 			if err != nil {
 				if got = []string{"error"}; !errors.Is(err, geo.ErrPayload) {
-					t.Errorf("the error %v is not ErrPayload", err)
+					got = []string{"error: " + err.Error()}
 				}
 			}
 			if s := strings.Join(got, "; "); s != c.want {

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"net/url"
 	"strings"
-	"unicode"
 	"unicode/utf8"
+
+	"github.com/geocast/geocast/geo"
 )
 
 // ErrName is returned by ValidName.
@@ -15,14 +16,10 @@ var ErrName = errors.New("a name has 1 to 128 bytes of UTF-8, without / + # and 
 // of UTF-8 without / + #, space and control characters, not beginning with $.
 // The error is ErrName or nil.
 func ValidName(name string) error {
-	if name == "" || len(name) > 128 || name[0] == '$' || !utf8.ValidString(name) || strings.ContainsFunc(name, notInName) {
+	if !geo.ValidName(name) {
 		return ErrName
 	}
 	return nil
-}
-
-func notInName(r rune) bool {
-	return r == '/' || r == '+' || r == '#' || unicode.IsSpace(r) || unicode.IsControl(r)
 }
 
 // EncodeName is how an identity stands in a topic level: what ValidName does not
@@ -37,7 +34,7 @@ func EncodeName(name string) string {
 	out := make([]byte, 0, len(name)+8)
 	for i, r := range name {
 		_, size := utf8.DecodeRuneInString(name[i:])
-		plain := r != '%' && !notInName(r) && (r != '$' || i > 0) && (r != utf8.RuneError || size > 1)
+		plain := r != '%' && !geo.NotInName(r) && (r != '$' || i > 0) && (r != utf8.RuneError || size > 1)
 		for _, b := range []byte(name[i : i+size]) {
 			if plain {
 				out = append(out, b)

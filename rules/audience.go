@@ -4,9 +4,10 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/goccy/go-yaml/ast"
+
+	"github.com/geocast/geocast/geo"
 )
 
 // A selector picks people by who they are; each field that is set must match. The zero value is everybody.
@@ -154,21 +155,11 @@ func (d *document) name128(n ast.Node, what string) []string {
 	if !ok {
 		return nil
 	}
-	if !validName(name) {
+	if !geo.ValidName(name) {
 		d.fault(n, "%q can't be %s: names have 1 to 128 bytes, no space, / + # or control character, and don't begin with $", name, what)
 		return nil
 	}
 	return []string{name}
-}
-
-// validName reports whether name may be a user, group, role, tag or zone.
-func validName(name string) bool {
-	if name == "" || len(name) > 128 || name[0] == '$' || !utf8.ValidString(name) {
-		return false
-	}
-	return !strings.ContainsFunc(name, func(r rune) bool {
-		return r <= ' ' || r == '/' || r == '+' || r == '#' || r >= 0x7f && r <= 0x9f
-	})
 }
 
 // targets reads `to`.

@@ -19,14 +19,16 @@ func (e *Engine) setFix() {
 	}
 }
 
+// measurements are the optional fields of a fix; what can't be one stays out.
+var measurements = map[string]geo.Has{"alt": geo.HasAlt, "vel": geo.HasVel, "cog": geo.HasCog, "batt": geo.HasBatt}
+
 // setField sets the field of a fix that a source's map names.
 func setField(fix *geo.Fix, field string, value any) error {
 	switch field {
 	case "tst":
 		return setTime(fix, value)
 	case "event", "id", "who", "tracker":
-		setWord(fix, field, word(value))
-		return nil
+		return setWord(fix, field, word(value))
 	}
 	n, ok := asNumber(value)
 	if !ok || math.IsNaN(n) || math.IsInf(n, 0) {
@@ -38,21 +40,18 @@ func setField(fix *geo.Fix, field string, value any) error {
 	case "lon":
 		fix.Lon = n
 	case "acc":
-		if n < 0 {
+		if n < 0 || n > 2.1e7 {
 			return fmt.Errorf("acc %v is not in metres", value)
 		}
 		fix.Acc = n
-	case "alt":
-		fix.Alt, fix.Has = n, fix.Has|geo.HasAlt
-	case "vel":
-		fix.Vel, fix.Has = n, fix.Has|geo.HasVel
-	case "cog":
-		fix.Cog, fix.Has = n, fix.Has|geo.HasCog
-	case "batt":
-		fix.Batt, fix.Has = n, fix.Has|geo.HasBatt
+	default:
+		fix.Measure(measurements[field], n)
 	}
 	return nil
 }
+
+// maxWord bounds the words of a fix, in bytes.
+const maxWord = 128
 
 // word is a value as a name: numbers without exponent, as devices write their ids.
 func word(value any) string {
@@ -62,7 +61,10 @@ func word(value any) string {
 	return fmt.Sprint(value)
 }
 
-func setWord(fix *geo.Fix, field, word string) {
+func setWord(fix *geo.Fix, field, word string) error {
+	if len(word) > maxWord {
+		return fmt.Errorf("%s is longer than %d bytes", field, maxWord)
+	}
 	switch field {
 	case "event":
 		fix.Event = word
@@ -73,6 +75,7 @@ func setWord(fix *geo.Fix, field, word string) {
 	case "tracker":
 		fix.Tracker = word
 	}
+	return nil
 }
 
 // number writes v as it is read back exactly.

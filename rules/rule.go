@@ -8,6 +8,8 @@ import (
 	"github.com/expr-lang/expr/vm"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
+
+	"github.com/geocast/geocast/geo"
 )
 
 // A Rule is one compiled rule of a [Set]. It is not changed after loading.
@@ -64,7 +66,7 @@ var (
 
 // rule reads one rule.
 func (l *loader) rule(d *document, id entry) {
-	if !validName(id.key) {
+	if !geo.ValidName(id.key) {
 		d.fault(id.at, "%q can't be a rule's id: 1 to 128 bytes, no space, / + # or control character, not beginning with $", id.key)
 	}
 	if first, again := l.ruleAt[id.key]; again {

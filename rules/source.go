@@ -137,14 +137,7 @@ func (s *Source) Decode(topic string, payload []byte, now int64) ([]geo.Fix, []g
 		return nil, nil, err
 	}
 	if len(s.fields) == 0 {
-		fixes, rejected, err := geo.DecodeFixes(payload, now)
-		for i := range fixes {
-			fixes[i].Who = who
-			if tracker != "" {
-				fixes[i].Tracker = tracker
-			}
-		}
-		return fixes, rejected, err
+		return decodeFor(who, tracker, payload, now)
 	}
 	reports, err := jsonObjects(payload)
 	if err == nil && len(reports) > geo.MaxFixes {
@@ -164,6 +157,18 @@ func (s *Source) Decode(topic string, payload []byte, now int64) ([]geo.Fix, []g
 		fixes = append(fixes, fix)
 	}
 	return fixes, rejected, nil
+}
+
+// decodeFor reads a payload in one of the formats of geo.DecodeFixes. The tracker may stand in the payload.
+func decodeFor(who, tracker string, payload []byte, now int64) ([]geo.Fix, []geo.Rejection, error) {
+	fixes, rejected, err := geo.DecodeFixes(payload, now)
+	for i := range fixes {
+		fixes[i].Who = who
+		if tracker != "" {
+			fixes[i].Tracker = tracker
+		}
+	}
+	return fixes, rejected, err
 }
 
 // names cuts who and tracker out of topic.
@@ -191,9 +196,9 @@ func (s *Source) names(topic string) (who, tracker string, ok bool) {
 // checkNames refuses levels of a topic that are no names.
 func (s *Source) checkNames(who, tracker string) error {
 	switch {
-	case slices.Contains(s.levels, "{who}") && !validName(who):
+	case slices.Contains(s.levels, "{who}") && !geo.ValidName(who):
 		return fmt.Errorf("%q can't be a user", who)
-	case slices.Contains(s.levels, "{tracker}") && !validName(tracker):
+	case slices.Contains(s.levels, "{tracker}") && !geo.ValidName(tracker):
 		return fmt.Errorf("%q can't be a tracker", tracker)
 	}
 	return nil
@@ -229,9 +234,9 @@ func (s *Source) fill(fix *geo.Fix, report map[string]any) error {
 	switch {
 	case !fix.Valid():
 		return fmt.Errorf("lat %g, lon %g is out of range (latitude is -90..90)", fix.Lat, fix.Lon)
-	case !validName(fix.Who):
+	case !geo.ValidName(fix.Who):
 		return fmt.Errorf("%q can't be a user", fix.Who)
-	case fix.Tracker != "" && !validName(fix.Tracker):
+	case fix.Tracker != "" && !geo.ValidName(fix.Tracker):
 		return fmt.Errorf("%q can't be a tracker", fix.Tracker)
 	}
 	return nil
@@ -249,7 +254,7 @@ func setTime(fix *geo.Fix, value any) error {
 	} else if ms, ok = asNumber(value); ok {
 		ms = math.Round(ms * 1000)
 	}
-	if !ok || !(ms >= 0 && ms < 1e14) {
+	if !ok || !(ms >= 1000 && ms < 1e14) {
 		return fmt.Errorf("tst %v is not a time in seconds", value)
 	}
 	fix.Tst = int64(ms)

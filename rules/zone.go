@@ -19,7 +19,7 @@ var (
 
 // zone reads one entry of `zones`: one zone, or all of a GeoJSON file.
 func (l *loader) zone(d *document, name entry, fsys fs.FS) {
-	if !validName(name.key) {
+	if !geo.ValidName(name.key) {
 		d.fault(name.at, "%q can't be a zone's name: 1 to 128 bytes, no space, / + # or control character, not beginning with $", name.key)
 	}
 	if first, again := l.zoneAt[name.key]; again {
