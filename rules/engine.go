@@ -300,15 +300,27 @@ func (e *Engine) Tick(now int64) ([]Event, []StateRecord) {
 	e.records = nil
 	e.settle(renewAtOnce)
 	for n := 0; n < forgetAtOnce && e.oldest != nil && now-e.oldest.seen > forgetAfter.Milliseconds(); n++ {
-		t := e.oldest
-		e.renew(t)
-		for len(t.pairs) > 0 {
-			e.part(t.pairs[0])
-		}
-		e.unlink(t)
-		e.movers.Delete(t, t.at)
-		delete(e.trackers, t.key)
-		e.records = append(e.records, StateRecord{Key: t.recordKey()})
+		e.forget(e.oldest)
 	}
 	return nil, e.records
+}
+
+// Forget takes a tracker out as if it had never been, and returns what changed; nothing if it is not known. It raises no event.
+func (e *Engine) Forget(who, name string) []StateRecord {
+	e.records = nil
+	if t := e.trackers[trackerKey{who, name}]; t != nil {
+		e.forget(t)
+	}
+	return e.records
+}
+
+func (e *Engine) forget(t *tracker) {
+	e.renew(t)
+	for len(t.pairs) > 0 {
+		e.part(t.pairs[0])
+	}
+	e.unlink(t)
+	e.movers.Delete(t, t.at)
+	delete(e.trackers, t.key)
+	e.records = append(e.records, StateRecord{Key: t.recordKey()})
 }

@@ -24,6 +24,8 @@ type hookFiles struct {
 	anonymous bool          // lets clients without credentials in beside the users
 	keep      time.Duration // of fixes; see georules.Hook
 	fixes     int
+	trackers  int
+	all       int
 
 	// what load has made of them
 	people *users.Live // nil in open mode
@@ -32,7 +34,8 @@ type hookFiles struct {
 }
 
 func (s *settings) hookFiles() hookFiles {
-	return hookFiles{rules: s.Rules, users: s.Users, acl: s.ACL, anonymous: s.AllowAnonymous, keep: s.keep, fixes: s.Locations.Fixes}
+	return hookFiles{rules: s.Rules, users: s.Users, acl: s.ACL, anonymous: s.AllowAnonymous, keep: s.keep, fixes: s.Locations.Fixes,
+		trackers: s.Locations.Trackers, all: s.Locations.AllTrackers}
 }
 
 // contents is what stands in the files.
@@ -90,6 +93,7 @@ func (f *hookFiles) load() (all []any, err error) {
 	talk := chat.New(people, open)
 	f.engine = georules.New(c.set, c.policy.People)
 	f.engine.Keep, f.engine.Fixes = f.keep, f.fixes
+	f.engine.Trackers, f.engine.All = f.trackers, f.all
 	f.access = trees.New(open, c.policy, f.engine, talk)
 	f.engine.Gateway = f.access.Gateway
 	return append(all, f.access, f.engine, talk), nil

@@ -44,10 +44,12 @@ type config struct {
 }
 
 // locationsConfig says how long fixes are kept after their arrival, 0s for not at
-// all, and how many of one tracker.
+// all, how many of one tracker, and how many trackers one person has, and all have.
 type locationsConfig struct {
-	Keep  string `yaml:"keep"`
-	Fixes int    `yaml:"fixes"`
+	Keep        string `yaml:"keep"`
+	Fixes       int    `yaml:"fixes"`
+	Trackers    int    `yaml:"trackers"`
+	AllTrackers int    `yaml:"all_trackers"`
 }
 
 type tlsConfig struct {
@@ -235,8 +237,10 @@ func (s *settings) numbers() error {
 			return s.fault([]any{"limits", name, ""}, "%s is %d; a bound is above 0", name, n)
 		}
 	}
-	if n := s.Locations.Fixes; n < 0 {
-		return s.fault([]any{"locations", "fixes", ""}, "fixes is %d; a bound is above 0", n)
+	for name, n := range map[string]int{"fixes": s.Locations.Fixes, "trackers": s.Locations.Trackers, "all_trackers": s.Locations.AllTrackers} {
+		if n < 0 {
+			return s.fault([]any{"locations", name, ""}, "%s is %d; a bound is above 0", name, n)
+		}
 	}
 	if s.CPUs < 0 || s.CPUs > 1024 {
 		return s.fault([]any{"cpus", ""}, "cpus is %d; wanted is 0 (all) to 1024", s.CPUs)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -80,6 +81,8 @@ func (s *settings) inUse() config {
 	if c.Locations.Fixes == 0 {
 		c.Locations.Fixes = georules.DefaultFixes
 	}
+	c.Locations.Trackers = cmp.Or(c.Locations.Trackers, georules.DefaultTrackers)
+	c.Locations.AllTrackers = cmp.Or(c.Locations.AllTrackers, georules.DefaultAll)
 	c.Limits = shownLimits(b.Limits)
 	return c
 }

@@ -40,9 +40,16 @@ type Hook struct {
 	// Fixes bounds how many are kept of one tracker, the newest by arrival; 0 is
 	// 100,000. It is set before the broker starts.
 	Fixes int
+	// Trackers bounds how many trackers one person has; 0 is 256. A new one beyond it
+	// takes the place of the one that has been silent longest, if that is for an hour
+	// at least, and is refused otherwise. All bounds those of all persons, and is
+	// 1,000,000 if 0: a new one beyond it is refused. They are set before the broker
+	// starts.
+	Trackers, All int
 	// Gateway reports whether a client may report the position of another user;
 	// nil is never. It is set before the broker starts, and must be safe for
-	// concurrent use. What a gateway reports carries its name as via.
+	// concurrent use. What a user reports of another, as a gateway or by a source,
+	// carries the user's name as via.
 	Gateway func(from *hooks.Identity, who string) bool
 	// Rejected counts fixes that were refused, and Undelivered ticks in which an
 	// event could not be given to all its recipients; for any goroutine.
@@ -129,7 +136,15 @@ func (h *Hook) Gate(_ context.Context, p *hooks.Publish, _ hooks.Reader) error {
 type prepared struct {
 	fixes []geo.Fix
 	bad   []geo.Rejection
-	via   string // the gateway that reported them, empty for the user's own devices
+	from  string // the user who reported them, empty for none
+}
+
+// via is who reported f, empty for the user's own devices.
+func (d *prepared) via(f *geo.Fix) string {
+	if d.from == f.Who {
+		return ""
+	}
+	return d.from
 }
 
 // why says what is wrong with the first report that was not taken.
@@ -142,40 +157,42 @@ func (d *prepared) why() string {
 }
 
 func (h *Hook) decode(p *hooks.Publish) (d prepared, err error) {
+	d.from = p.From.User
 	for _, s := range *h.sources.Load() {
 		if mqtt.Match(s.Filter, p.Message.Topic) {
 			d.fixes, d.bad, err = s.Decode(p.Message.Topic, p.Message.Payload, p.At)
-			d.name("", hooks.EncodeName(p.From.Client))
-			return d, invalid(err)
+			return d, cmp.Or(invalid(err), d.name("", hooks.EncodeName(p.From.Client)))
 		}
 	}
 	level := strings.Split(p.Message.Topic, "/")
 	who, tracker := hooks.DecodeName(level[1]), hooks.EncodeName(p.From.Client)
-	if len(level) > 2 && level[0] == "owntracks" {
+	if level[0] == "owntracks" {
 		tracker = level[2]
-	}
-	if len(level) > 3 && level[0] == "users" {
+	} else if len(level) > 3 {
 		tracker = level[3]
 	}
-	if p.From.Client != "" && !h.mayReport(&p.From, who) {
+	switch {
+	case p.From.Client != "" && !h.mayReport(&p.From, who):
 		return d, &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "publish your own position to users/" + hooks.EncodeName(p.From.User) + "/location"}
+	case tracker == "" && p.From.Client != "" || len(who) > maxName:
+		return d, &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "the names in the topic have 1 to 128 bytes"}
 	}
 	d.fixes, d.bad, err = geo.DecodeFixes(p.Message.Payload, p.At)
 	for i := range d.fixes {
 		d.fixes[i].Tracker = ""
 	}
-	d.name(who, tracker)
-	if p.From.Client != "" && who != p.From.User {
-		d.via = p.From.User
-	}
-	return d, invalid(err)
+	return d, cmp.Or(invalid(err), d.name(who, tracker))
 }
+
+// maxName bounds a user's name, in bytes.
+const maxName = 128
 
 // inside is the tracker of a fix that no client sent and that names none.
 const inside = "inside"
 
-// name says whose the fixes are, and of which tracker where they don't say it.
-func (d *prepared) name(who, tracker string) {
+// name says whose the fixes are, and of which tracker where they don't say it. The
+// tracker must be a name.
+func (d *prepared) name(who, tracker string) error {
 	if tracker == "" {
 		tracker = inside
 	}
@@ -184,10 +201,15 @@ func (d *prepared) name(who, tracker string) {
 		if who != "" {
 			f.Who = who
 		}
-		if f.Tracker == "" {
-			f.Tracker = tracker
+		if f.Tracker != "" {
+			continue
+		}
+		if f.Tracker = tracker; !geo.ValidName(tracker) {
+			return &hooks.Refusal{Reason: mqtt.TopicNameInvalid,
+				Text: fmt.Sprintf("%.40q can't be a tracker: a name has 1 to 128 bytes without space; give it one as users/{me}/location/{tracker}", tracker)}
 		}
 	}
+	return nil
 }
 
 // invalid is the refusal of a payload that can't be read.
@@ -247,20 +269,28 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 
 // step steps the engine over fixes, and writes and publishes at the end what they
 // left: of a batch that was buffered offline each fix is kept, but state and the last
-// position are those of its end.
+// position are those of its end. They are stepped in the order of their measurement,
+// however they stand in the payload. The error is that of the first fix or event
+// that could not be taken; the others are.
 func (h *Hook) step(tx hooks.Tx, d *prepared) (failed error) {
 	var state []rules.StateRecord
 	var moved []*tracker
 	last := map[*tracker]*geo.Fix{} // of each that has moved its newest fix, else nil
+	inOrder(d.fixes, tx.Now())
 	for i := range d.fixes {
 		f := &d.fixes[i]
-		f.Recv = tx.Now()
+		forgotten, err := h.admit(tx, f)
+		state = append(state, forgotten...)
+		if err != nil {
+			failed = cmp.Or(failed, err)
+			continue
+		}
 		events, changed := h.engine.Step(*f)
 		state = append(state, changed...)
 		for i := range events {
 			failed = cmp.Or(failed, h.send(tx, &events[i]))
 		}
-		t, newest := h.keep(tx, f, d.via)
+		t, newest := h.keep(tx, f, d.via(f))
 		if t == nil {
 			continue
 		}
@@ -275,10 +305,18 @@ func (h *Hook) step(tx hooks.Tx, d *prepared) (failed error) {
 	for _, t := range moved {
 		tx.Put(trackerKey(t.id), t.record())
 		if f := last[t]; f != nil {
-			position(tx, f, d.via, t.at == h.trackers.newest[t.who])
+			position(tx, f, d.via(f), t.at == h.trackers.person[t.who].newest)
 		}
 	}
 	return failed
+}
+
+// inOrder notes the arrival of fixes and sorts them by their measurement.
+func inOrder(fixes []geo.Fix, now int64) {
+	for i := range fixes {
+		fixes[i].Recv = now
+	}
+	slices.SortStableFunc(fixes, func(a, b geo.Fix) int { return cmp.Compare(rules.EventTime(&a), rules.EventTime(&b)) })
 }
 
 // lastOf leaves the last record of each key, in the order of their writing.

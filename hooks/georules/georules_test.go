@@ -142,12 +142,111 @@ func TestBadFixes(t *testing.T) {
 	}
 }
 
+// What a payload of a source calls its tracker is a name, or no report.
+func TestTrackerInAPayload(t *testing.T) {
+	w := newWorld(t, sources)
+	w.must("gw", "plain/van", `{"lat":1,"lon":2,"tracker":"gps"}`)
+	if got := w.retained["users/van/location/gps"]; field(got, "via") != "gw" {
+		t.Errorf("the tracker is %s", got)
+	}
+	for _, name := range []string{"a/b", "#", strings.Repeat("x", 129)} {
+		if err := w.publish("gw", "plain/van", `{"lat":1,"lon":2,"tracker":"`+name+`"}`); err == nil || len(err.Error()) > 200 {
+			t.Errorf("%.20s: %v", name, err)
+		}
+	}
+	if len(w.retained) != 3 {
+		t.Errorf("%v", w.retained)
+	}
+}
+
+// A tracker's name in a topic is a name.
+func TestTrackerInATopic(t *testing.T) {
+	w := newWorld(t, depot)
+	for _, topic := range []string{"users/ann/location/my phone", "users/ann/location/", "users/ann/location/" + strings.Repeat("x", 129), "owntracks/ann/" + strings.Repeat("x", 129)} {
+		if err := w.publish("ann", topic, w.fix(1, 10)); err == nil || len(err.Error()) > 200 {
+			t.Errorf("%.40s: %v", topic, err)
+		}
+	}
+	w.must("ann", "users/ann/location/"+strings.Repeat("x", 128), w.fix(1, 10))
+	if len(w.records) != 3 {
+		t.Errorf("%d records", len(w.records))
+	}
+}
+
+// A person has so many trackers and no more: a new one takes the place of one that is
+// silent, or is refused. The history of what had to go stays.
+func TestTrackersAreBounded(t *testing.T) {
+	w := newWorld(t, depot)
+	w.hook.Trackers, w.hook.All = 3, 5
+	report := func(user, tracker string, lat float64) error {
+		w.now += 1000
+		return w.publish(user, "users/"+user+"/location/"+tracker, fmt.Sprintf(`{"lat":%g,"lon":11}`, lat))
+	}
+	for _, tracker := range []string{"a", "b", "c"} {
+		if err := report("ann", tracker, 48); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var no *hooks.Refusal
+	if err := report("ann", "d", 48); !errors.As(err, &no) || no.Reason != mqtt.QuotaExceeded || no.Text != "ann has 3 trackers already, and none is silent" {
+		t.Fatalf("refused with %v", err)
+	}
+	w.now += time.Hour.Milliseconds()
+	for _, tracker := range []string{"a", "d"} { // b has been silent longest now
+		if err := report("ann", tracker, 48); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.restart()
+	w.hook.Trackers, w.hook.All = 3, 5
+	if got := w.kept(all); got != "ann/a 48 1, ann/a 48 3605, ann/b 48 2, ann/c 48 3, ann/d 48 3606" {
+		t.Errorf("kept are %s", got)
+	}
+	if w.retained["users/ann/location/b"] != "" || w.retained["owntracks/ann/b"] != "" || w.retained["users/ann/location/d"] == "" {
+		t.Errorf("positions are %v", w.retained)
+	}
+	w.now += 2 * time.Hour.Milliseconds()
+	events := len(w.inbox["boss"])
+	if err := report("ann", "b", 48); err != nil || len(w.inbox["boss"]) != events+1 {
+		t.Errorf("%v, %d events", err, len(w.inbox["boss"])-events) // it comes in as one that was never seen
+	}
+	if err := report("bob", "a", 48); !errors.As(err, &no) || no.Text != "the server has no room for another tracker" {
+		t.Errorf("of all: %v", err) // ann's 3, and the histories of two
+	}
+	w.restart()
+	w.pass(40 * 24 * time.Hour)
+	if len(w.records) != 0 || len(w.retained) != 0 {
+		t.Errorf("%d records and %d positions are left", len(w.records), len(w.retained))
+	}
+}
+
+// However the reports of a batch stand in it, they are taken in the order of their
+// measurement.
+func TestABatchInAnyOrder(t *testing.T) {
+	r, seed := random(t)
+	w := newWorld(t, depot)
+	var batch []string
+	for i := range 50 {
+		batch = append(batch, w.fix([]float64{48, 49}[i%2], i-200))
+	}
+	r.Shuffle(len(batch), func(i, j int) { batch[i], batch[j] = batch[j], batch[i] })
+	w.must("ann", "users/ann/location/watch", "["+strings.Join(batch, ",")+"]")
+	if got := len(w.inbox["boss"]); got != 50 || field(w.retained["users/ann/location"], "tst") != fmt.Sprint(float64(start/1000-151)) {
+		t.Errorf("seed %d: %d events, at %s", seed, got, w.retained["users/ann/location"])
+	}
+}
+
 // A tracker that a source does not name is the client.
 func TestTrackerOfASource(t *testing.T) {
 	w := newWorld(t, sources)
 	w.must("gw", "trackers/van/pos", `{"latitude":1,"longitude":2}`)
-	if got := field(w.retained["users/van/location"], "tracker"); got != "dev" {
-		t.Errorf("the tracker is %q", got)
+	got := w.retained["users/van/location"]
+	if field(got, "tracker") != "dev" || field(got, "via") != "gw" {
+		t.Errorf("got %s", got)
+	}
+	w.must("van", "trackers/van/pos", `{"latitude":1,"longitude":2,"timestamp":1790000001000}`)
+	if got := w.retained["users/van/location"]; field(got, "via") != "<nil>" {
+		t.Errorf("its own report is %s", got)
 	}
 }
 

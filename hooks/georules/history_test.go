@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -89,7 +90,11 @@ func TestExportRepeatsTheEvents(t *testing.T) {
 		w.now += 1 + r.Int64N(60_000)
 		at = w.now/1000 - r.Int64N(30)
 		who := []string{"ann", "bob"}[r.IntN(2)]
-		w.must(who, "users/"+who+"/location", fmt.Sprintf(`{"lat":%g,"lon":11,"tst":%d}`, 48+0.002*r.Float64(), at))
+		batch := make([]string, 1+max(0, r.IntN(12)-8))
+		for j := range batch {
+			batch[j] = fmt.Sprintf(`{"lat":%g,"lon":11,"tst":%d}`, 48+0.002*r.Float64(), at-int64(r.IntN(len(batch)*20)))
+		}
+		w.must(who, "users/"+who+"/location", "["+strings.Join(batch, ",")+"]")
 		if i%100 == 50 {
 			w.restart()
 		}

@@ -41,6 +41,9 @@ func (t *tracker) record() []byte {
 	for _, s := range t.spans {
 		v = binary.AppendVarint(binary.AppendUvarint(v, s.first), s.since)
 	}
+	if t.retired {
+		v = append(v, 1)
+	}
 	return v
 }
 
@@ -54,6 +57,7 @@ func readTracker(key, value []byte) (*tracker, error) {
 	for n := r.uvarint(); n > 0 && !r.bad; n-- {
 		t.spans = append(t.spans, span{first: r.uvarint(), since: r.varint()})
 	}
+	t.retired = len(r.b) > 0 && r.byte() == 1
 	if r.bad || len(key) != 9 || t.first > t.next || len(t.spans) == 0 && t.first < t.next {
 		return nil, errRecord
 	}

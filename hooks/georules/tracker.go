@@ -1,10 +1,14 @@
 package georules
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/geocast/geocast/geo"
 	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
 	"github.com/geocast/geocast/rules"
 )
 
@@ -21,6 +25,12 @@ const (
 	atOnce = 1000
 	// again is when, in ms, a Tick goes on that has more to do.
 	again = 20
+	// DefaultTrackers and DefaultAll are what a Hook's Trackers and All are if they
+	// are 0; silentFor is how long a tracker is silent before a new one of the same
+	// person may take its place.
+	DefaultTrackers = 256
+	DefaultAll      = 1_000_000
+	silentFor       = time.Hour
 	// forgetAfter is how long a silent tracker is known, as in the engine.
 	forgetAfter = 30 * 24 * time.Hour
 )
@@ -34,6 +44,8 @@ type tracker struct {
 	seen        int64 // arrival of its last one, ms
 	first, next uint64
 	spans       []span // of the kept fixes, rising
+	retired     bool   // forgotten, but for its history
+	place       int    // in the ring
 }
 
 // A span is the fixes that arrived from a time on, until the next span.
@@ -42,49 +54,102 @@ type span struct {
 	since int64
 }
 
+// A person is a user's trackers.
+type person struct {
+	newest int64 // event time of the newest position of all of them, ms
+	of     []*tracker
+}
+
 // trackers are those who are known. The core owns them.
 type trackers struct {
 	byName map[[2]string]*tracker
-	// newest is the event time of each person's newest position.
-	newest map[string]int64
+	person map[string]*person
 	ring   []*tracker // in no order that matters; turn is who is looked at next
 	turn   int
 	lastID uint64
 }
 
 func newTrackers() trackers {
-	return trackers{byName: make(map[[2]string]*tracker), newest: make(map[string]int64)}
+	return trackers{byName: make(map[[2]string]*tracker), person: make(map[string]*person)}
 }
 
 func (ts *trackers) add(t *tracker) {
-	ts.byName[[2]string{t.who, t.name}] = t
-	ts.newest[t.who] = max(ts.newest[t.who], t.at)
-	ts.ring = append(ts.ring, t)
+	t.place, ts.ring = len(ts.ring), append(ts.ring, t)
 	ts.lastID = max(ts.lastID, t.id)
+	if t.retired {
+		return
+	}
+	p := ts.person[t.who]
+	if p == nil {
+		p = &person{}
+		ts.person[t.who] = p
+	}
+	p.newest, p.of = max(p.newest, t.at), append(p.of, t)
+	ts.byName[[2]string{t.who, t.name}] = t
 }
 
-// of returns the tracker of a fix.
-func (ts *trackers) of(f *geo.Fix) *tracker {
-	t := ts.byName[[2]string{f.Who, f.Tracker}]
-	if t == nil {
-		t = &tracker{id: ts.lastID + 1, who: f.Who, name: f.Tracker}
-		ts.add(t)
+// retire takes t from its person. It reports whether the person's newest position
+// was its.
+func (ts *trackers) retire(t *tracker) (newest bool) {
+	t.retired = true
+	delete(ts.byName, [2]string{t.who, t.name})
+	p := ts.person[t.who]
+	if newest = p.newest == t.at; newest {
+		p.newest = 0
 	}
-	return t
+	if p.of = slices.DeleteFunc(p.of, func(o *tracker) bool { return o == t }); len(p.of) == 0 {
+		delete(ts.person, t.who)
+	}
+	return newest
+}
+
+// drop takes t out of the ring.
+func (ts *trackers) drop(t *tracker) {
+	last := len(ts.ring) - 1
+	ts.ring[t.place], ts.ring[last].place = ts.ring[last], t.place
+	ts.ring[last] = nil
+	ts.ring = ts.ring[:last]
+}
+
+// silentLongest is the tracker of a person that arrived before all others.
+func (p *person) silentLongest() *tracker {
+	return slices.MinFunc(p.of, func(a, b *tracker) int { return cmp.Or(cmp.Compare(a.seen, b.seen), cmp.Compare(a.id, b.id)) })
+}
+
+// admit makes room for the tracker of a fix if it is not known yet, and returns what
+// that changed. Its error is a refusal.
+func (h *Hook) admit(tx hooks.Tx, f *geo.Fix) (state []rules.StateRecord, err error) {
+	ts := &h.trackers
+	if ts.byName[[2]string{f.Who, f.Tracker}] != nil {
+		return nil, nil
+	}
+	if p := ts.person[f.Who]; p != nil && len(p.of) >= cmp.Or(h.Trackers, DefaultTrackers) {
+		t := p.silentLongest()
+		if tx.Now()-t.seen < silentFor.Milliseconds() {
+			return nil, &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: fmt.Sprintf("%s has %d trackers already, and none is silent", f.Who, len(p.of))}
+		}
+		state = h.forget(tx, t)
+	}
+	if len(ts.ring) >= cmp.Or(h.All, DefaultAll) {
+		return state, &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server has no room for another tracker"}
+	}
+	ts.add(&tracker{id: ts.lastID + 1, who: f.Who, name: f.Tracker})
+	return state, nil
 }
 
 // keep writes a fix that has not been seen before into its tracker's history; the
 // tracker's record is the caller's to write. It says whether the fix is the tracker's
 // newest. One as old as the newest is a duplicate, and nothing: t is nil.
 func (h *Hook) keep(tx hooks.Tx, f *geo.Fix, via string) (t *tracker, newest bool) {
-	t = h.trackers.of(f)
+	t = h.trackers.byName[[2]string{f.Who, f.Tracker}]
 	at := rules.EventTime(f)
 	if at == t.at {
 		return nil, false
 	}
 	if newest = at > t.at; newest {
 		t.at = at
-		h.trackers.newest[f.Who] = max(h.trackers.newest[f.Who], at)
+		p := h.trackers.person[f.Who]
+		p.newest = max(p.newest, at)
 	}
 	t.seen = tx.Now()
 	if h.Keep >= 0 {
@@ -162,8 +227,14 @@ func (h *Hook) trim(tx hooks.Tx) (more bool) {
 		if deleted == atOnce {
 			return true
 		}
-		if t.first == t.next && tx.Now()-t.seen > forgetAfter.Milliseconds() {
-			h.forget(tx, t) // another one is in its place now
+		switch {
+		case t.first < t.next:
+		case t.retired:
+			ts.drop(t) // another one is in its place now
+			tx.Delete(trackerKey(t.id))
+			continue
+		case tx.Now()-t.seen > forgetAfter.Milliseconds():
+			h.put(tx, h.forget(tx, t)) // the same
 			continue
 		}
 		ts.turn++
@@ -171,17 +242,15 @@ func (h *Hook) trim(tx hooks.Tx) (more bool) {
 	return false
 }
 
-// forget removes a tracker that has been silent for long, with its position.
-func (h *Hook) forget(tx hooks.Tx, t *tracker) {
-	ts := &h.trackers
-	last := len(ts.ring) - 1
-	ts.ring[ts.turn] = ts.ring[last]
-	ts.ring[last] = nil
-	ts.ring = ts.ring[:last]
-	delete(ts.byName, [2]string{t.who, t.name})
-	tx.Delete(trackerKey(t.id))
-	clearPosition(tx, t, ts.newest[t.who] == t.at)
-	if ts.newest[t.who] == t.at {
-		delete(ts.newest, t.who)
+// forget takes away a tracker's position and what rules know of it, and returns the
+// latter. Its history stays as long as it would have.
+func (h *Hook) forget(tx hooks.Tx, t *tracker) []rules.StateRecord {
+	clearPosition(tx, t, h.trackers.retire(t))
+	if t.first < t.next {
+		tx.Put(trackerKey(t.id), t.record())
+	} else {
+		h.trackers.drop(t)
+		tx.Delete(trackerKey(t.id))
 	}
+	return h.engine.Forget(t.who, t.name)
 }
