@@ -103,14 +103,13 @@ type oftenLog struct {
 }
 
 type oftenLine struct {
-	at   time.Time
-	more int
+	at    time.Time
+	lines int // since at; see some
+	more  int
 }
 
-// warn logs, or counts for the next line of the same text.
-func (o *oftenLog) warn(text string, args ...any) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+// line is what is known of a kind of line; mu is held.
+func (o *oftenLog) line(text string) *oftenLine {
 	l := o.last[text]
 	if l == nil {
 		if o.last == nil {
@@ -119,6 +118,14 @@ func (o *oftenLog) warn(text string, args ...any) {
 		l = &oftenLine{}
 		o.last[text] = l
 	}
+	return l
+}
+
+// warn logs, or counts for the next line of the same text.
+func (o *oftenLog) warn(text string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l := o.line(text)
 	if now := time.Now(); now.Sub(l.at) >= time.Minute {
 		o.log.Warn(text, append(args, "more_since_last_line", l.more)...)
 		l.at, l.more = now, 0

@@ -23,6 +23,7 @@ type conn struct {
 	// that works on its buffer.
 	version   mqtt.Version
 	connected bool // CONNECT was taken
+	refused   bool // CONNECT was answered with a no
 	lasts     bool // it asked for a session that outlives it
 	partial   []byte
 	aliases   mqtt.Aliases
@@ -52,7 +53,8 @@ type conn struct {
 	buf     []byte     // output that waits
 	writing bool       // a flusher or writer has the connection
 	ended   bool       // nothing more is taken; close when buf is empty
-	told    bool       // the client was told why: let it read that
+	why     ending
+	told    bool // the client was told why: let it read that
 	closed  bool
 	// outAliases are the topic aliases that the client was sent.
 	outAliases mqtt.OutAliases
@@ -134,6 +136,9 @@ func (c *conn) refuse(a mqtt.Ack) { c.out = append(c.out, command{kind: cmdRefus
 
 // closeWith tells the client why, where its protocol can, and closes.
 func (c *conn) closeWith(r mqtt.Reason, text string) {
+	if r != mqtt.Success {
+		c.because(r, text)
+	}
 	if c.version == mqtt.V5 && r != mqtt.Success {
 		d := &mqtt.Disconnect{Reason: r}
 		if c.takes(len(text)) {

@@ -13,9 +13,6 @@ import (
 func (c *conn) packet(first byte, body []byte) error {
 	t := mqtt.Type(first >> 4)
 	if !c.connected {
-		if t != mqtt.CONNECT {
-			return &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.1.0-1", Text: "the first packet is not CONNECT"}
-		}
 		return c.connectPacket(first, body)
 	}
 	switch t {
@@ -58,6 +55,7 @@ func (c *conn) disconnectPacket(first byte, body []byte) error {
 	if p.SessionExpiry != nil && *p.SessionExpiry != 0 && !c.lasts {
 		return &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.14.2-2", Text: "a session that ends with its connection can't be given an expiry at DISCONNECT"}
 	}
+	c.because(p.Reason, "")
 	c.out = append(c.out, command{kind: cmdDisconnect, conn: c, any: p})
 	c.submit()
 	return errEnd
@@ -172,38 +170,46 @@ func (c *conn) connectPacket(first byte, body []byte) error {
 		c.version = p.Version
 	}
 	if err != nil {
-		return c.refuseConnect(err)
+		return c.refuseConnect(p, err)
 	}
 	r := &connectRequest{packet: p}
 	if p.AuthMethod != "" {
-		return c.refuseConnect(&mqtt.Error{Reason: mqtt.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "enhanced authentication is not offered"})
+		return c.refuseConnect(p, &mqtt.Error{Reason: mqtt.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "enhanced authentication is not offered"})
 	}
 	if p.ClientID == "" {
 		if p.Version != mqtt.V5 && !p.CleanStart {
-			return c.refuseConnect(&mqtt.Error{Reason: mqtt.ClientIdentifierNotValid, Clause: "MQTT-3.1.3-8", Text: "an empty client id needs a clean session"})
+			return c.refuseConnect(p, &mqtt.Error{Reason: mqtt.ClientIdentifierNotValid, Clause: "MQTT-3.1.3-8", Text: "an empty client id needs a clean session"})
 		}
 		p.ClientID = c.b.assignID()
 		r.assigned = p.ClientID
 	}
 	if r.identity, err = c.b.authenticate(c, p, r.assigned != ""); err != nil {
-		return c.refuseConnect(err)
+		return c.refuseConnect(p, err)
 	}
 	c.identity = r.identity
 	if w := p.Will; w != nil {
 		if err := c.b.mayPublish(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: w.Topic, QoS: w.QoS, Retain: w.Retain, Payload: w.Payload, Will: true}); err != nil {
-			return c.refuseConnect(err)
+			return c.refuseConnect(p, err)
 		}
 	}
 	c.connected = true
 	c.isConnected.Store(true)
 	c.lasts = p.SessionExpiry != 0
+	c.logConnected(p)
 	c.aliases = mqtt.NewAliases(uint16(c.b.cfg.Limits.TopicAliases))
 	c.out = append(c.out, command{kind: cmdConnect, conn: c, any: r})
 	return nil
 }
 
-// refuseConnect answers a CONNECT with the reason, then closes.
-func (c *conn) refuseConnect(err error) error {
+// refuseConnect answers a CONNECT with the reason, then closes. p is nil if it could
+// not be read.
+func (c *conn) refuseConnect(p *mqtt.Connect, err error) error {
+	if p == nil {
+		p = &mqtt.Connect{}
+	}
+	c.b.stats.refusedConnects.Add(1)
+	c.logRefused(p.ClientID, p.Username, err)
+	c.refused = true
 	a := &mqtt.Connack{}
 	a.Reason, a.ReasonString = refusal(err)
 	if c.version != 0 {

@@ -6,11 +6,15 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
 )
 
 // errEnd ends a connection that has said all it has to say.
 var errEnd = errors.New("broker: connection ended by its client")
+
+// errNoConnect ends a connection that does not begin as it must.
+var errNoConnect = &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.1.0-1", Text: "the first packet is not CONNECT"}
 
 // errClosing ends the reading of a connection that the broker is closing.
 var errClosing = errors.New("broker: the connection is being closed")
@@ -33,6 +37,7 @@ func (c *conn) serve() {
 func (c *conn) connectTimeout() {
 	if !c.isConnected.Load() {
 		c.b.stats.malformed.Add(1)
+		c.logRefused("", "", &hooks.Refusal{Reason: mqtt.UnspecifiedError, Text: "no CONNECT came in time"})
 		c.shut()
 	}
 }
@@ -46,10 +51,12 @@ func (c *conn) end(err error) {
 	if errors.As(err, &perr) {
 		reason, text = perr.Reason, perr.Text
 		c.b.stats.malformed.Add(1)
-		c.b.log.Info("connection closed: the client broke the protocol", "remote", c.remote(), "client", c.identity.Client,
-			"user", c.identity.User, "reason", perr.Reason, "clause", perr.Clause, "text", perr.Text)
+	}
+	if perr != nil && !c.connected && !c.refused {
+		c.logRefused("", "", err)
 	}
 	if c.connected {
+		c.logGone(err)
 		c.closeWith(reason, text)
 		c.inCore.Add(1)
 		c.b.core.mail.post(command{kind: cmdGone, conn: c})
@@ -152,6 +159,9 @@ func (c *conn) parse(b []byte) error {
 		b = c.partial
 	}
 	for len(b) > 0 {
+		if !c.connected && mqtt.Type(b[0]>>4) != mqtt.CONNECT { // told at its first byte: it may never send the rest
+			return errNoConnect
+		}
 		first, body, n, err := mqtt.Frame(b, c.b.cfg.Limits.Packet)
 		if err != nil {
 			return err

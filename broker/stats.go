@@ -20,6 +20,8 @@ type Stats struct {
 	// too late, TooLarge what was above a client's maximum, Unobserved events
 	// that an Observer was too slow for.
 	Dropped, Overflow, InboxCut, Expired, TooLarge, Unobserved uint64
+	// Connects are clients that were let in, ConnectsRefused those that were not.
+	Connects, ConnectsRefused uint64
 	// Malformed are connections that broke the protocol, Refused publishes that
 	// were not taken.
 	Malformed, Refused uint64
@@ -39,7 +41,7 @@ func (b *Broker) Stats() Stats {
 		FreeBytes: s.free.Load(), Commits: g.commits.Load(), Published: s.published.Load(), Delivered: s.delivered.Load(),
 		Dropped: s.dropped0.Load(), Overflow: s.overflow.Load(), InboxCut: s.inboxCut.Load(), Expired: s.expired.Load(),
 		TooLarge: s.tooLarge.Load(), Unobserved: s.unobserved.Load(), Malformed: s.malformed.Load(), Refused: s.refused.Load(),
-		NoSpace: b.noSpace.Load(),
+		Connects: s.connects.Load(), ConnectsRefused: s.refusedConnects.Load(), NoSpace: b.noSpace.Load(),
 	}
 }
 
@@ -50,6 +52,7 @@ type stats struct {
 	overflow, expired, tooLarge    atomic.Uint64
 	malformed, refused, unobserved atomic.Uint64
 	inboxCut                       atomic.Uint64
+	connects, refusedConnects      atomic.Uint64
 	free                           atomic.Int64 // bytes on the data folder's volume
 }
 
