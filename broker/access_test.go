@@ -46,6 +46,9 @@ func (s slowSignIn) Authenticate(_ context.Context, c *hooks.Credentials) (hooks
 	if c.ClientID != "quiet" {
 		<-s.open
 	}
+	if c.ClientID == "slow" {
+		<-s.open
+	}
 	return hooks.Identity{User: c.ClientID}, nil
 }
 

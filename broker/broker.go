@@ -34,6 +34,7 @@ type Broker struct {
 	clockMs  atomic.Int64 // the core's time, for others
 	conns    atomic.Uint64
 	ids      atomic.Uint64
+	rights   atomic.Uint64  // rises when hooks have to be asked anew; see Recheck
 	wg       sync.WaitGroup // everything but the core, committer and flushers
 	coreDone chan struct{}
 	comDone  chan struct{}

@@ -15,6 +15,7 @@ type connectRequest struct {
 	packet   *mqtt.Connect
 	identity hooks.Identity
 	assigned string // the client id that we gave, or ""
+	rights   uint64 // what Broker.rights was when the hooks were asked
 }
 
 // connect opens a new epoch of a session: the connection that had it is taken
@@ -23,6 +24,16 @@ type connectRequest struct {
 func (c *core) connect(cn *conn, r *connectRequest) bool {
 	if c.full() {
 		return false
+	}
+	if r.rights != c.b.rights.Load() { // it was let in by what holds no longer
+		c.emit(cn, false, effect{do: func() {
+			cn.write(func(dst []byte) []byte {
+				return mqtt.AppendConnack(dst, &mqtt.Connack{Reason: mqtt.ServerBusy, ReasonString: "rights were read anew; connect again"}, cn.version)
+			})
+			cn.because(mqtt.ServerBusy, "rights were read anew")
+			cn.close()
+		}})
+		return true
 	}
 	key := sessionKey{r.identity.User, r.identity.Client}
 	s, ended := c.closeEpoch(cn, key, r.packet.CleanStart)

@@ -111,7 +111,7 @@ func (c *conn) subscribePacket(first byte, body []byte) error {
 	if len(p.Filters) > c.b.cfg.Limits.Subscriptions {
 		return &mqtt.Error{Reason: mqtt.QuotaExceeded, Clause: "MQTT-3.9.3", Text: "SUBSCRIBE has more filters than a session may have"}
 	}
-	s := &subscription{Subscribe: p, refused: make(map[string]mqtt.Reason)}
+	s := &subscription{Subscribe: p, refused: make(map[string]mqtt.Reason), rights: c.b.rights.Load()}
 	for _, f := range p.Filters {
 		reason, text, err := c.checkFilter(f)
 		if err != nil {
@@ -133,6 +133,7 @@ type subscription struct {
 	*mqtt.Subscribe
 	refused map[string]mqtt.Reason
 	text    string // why the first of them was
+	rights  uint64 // what Broker.rights was when the hooks were asked
 }
 
 func (c *conn) checkFilter(f mqtt.Subscription) (reason mqtt.Reason, text string, err error) {
@@ -172,7 +173,7 @@ func (c *conn) connectPacket(first byte, body []byte) error {
 	if err != nil {
 		return c.refuseConnect(p, err)
 	}
-	r := &connectRequest{packet: p}
+	r := &connectRequest{packet: p, rights: c.b.rights.Load()}
 	if p.AuthMethod != "" {
 		return c.refuseConnect(p, &mqtt.Error{Reason: mqtt.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "enhanced authentication is not offered"})
 	}

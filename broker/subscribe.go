@@ -17,6 +17,9 @@ func (c *core) subscribe(s *session, p *subscription) bool {
 	if !cn.mute && cn.takes(len(p.text)+len(p.Filters)) {
 		ack.ReasonString = p.text
 	}
+	if p.rights != c.b.rights.Load() {
+		c.askAgain(cn, p)
+	}
 	var fresh []*replay
 	system := c.wantsSys(s, p)
 	for _, f := range p.Filters {

@@ -112,8 +112,8 @@ type Request struct {
 }
 
 // Authorizer says whether a request is allowed: nil is yes, an error (best a
-// *Refusal) is no. Any no is final, whatever others say. It runs on a worker
-// or on a connection's reader, must be safe for concurrent use and should not
+// *Refusal) is no. Any no is final, whatever others say. It runs on a worker or
+// on a connection's reader, just after broker.Recheck also inside the core, must be safe for concurrent use and should not
 // block. A panic is a no.
 type Authorizer interface {
 	Authorize(r *Request) error

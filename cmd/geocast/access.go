@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/hooks/acl"
 	"github.com/geocast/geocast/hooks/chat"
 	"github.com/geocast/geocast/hooks/georules"
@@ -99,15 +100,21 @@ func (f *hookFiles) load() (all []any, err error) {
 	return append(all, f.access, f.engine, talk), nil
 }
 
-// apply lets b follow what was read from now on.
+// apply lets b follow what was read from now on. Who is not in the users file any
+// more, or has another secret, is disconnected, and subscriptions that are refused now
+// end.
 func (f *hookFiles) apply(c contents, b *broker.Broker) {
+	var stays func(*hooks.Identity) bool
 	if c.users != nil {
+		old := f.people.File()
+		stays = func(id *hooks.Identity) bool { return id.User == "" || c.users.SignsInAs(old, id.User) }
 		f.people.Set(c.users)
 		f.engine.ReplacePeople(c.policy.People)
 	}
 	f.engine.Replace(c.set)
 	b.Refilter()
 	f.access.Set(c.policy)
+	b.Recheck(stays)
 }
 
 // rulesFiles are the files of names, in order; a folder stands for the *.yaml and

@@ -213,12 +213,31 @@ func TestUsersAndEntriesAreReadAgain(t *testing.T) {
 	if err := os.WriteFile(g.files.acl, []byte(`acl: [{allow: {all: true, write: "attic/#"}}]`), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	eve := g.dial(t, "eve", make(chan string, 10))
+	if err := eve.Subscribe(t.Context(), "plant/open"); err != nil {
+		t.Fatal(err)
+	}
 	g.reload(t)
+	ended(t, bob)
+	ended(t, eve)
 	if may(ann, "plant/ann/x") || !may(ann, "attic/x") || may(bob, "attic/x") {
 		t.Error("the new files don't hold")
 	}
 	if zoe := g.dial(t, "zoe", make(chan string, 10)); !may(zoe, "attic/x") || !may(zoe, "users/ann/chat") || may(zoe, "users/bob/chat") {
 		t.Error("zoe may not what she may, or writes to who is gone")
+	}
+}
+
+// ended waits for the server to end a connection because of rights.
+func ended(t *testing.T, c *client.Client) {
+	t.Helper()
+	select {
+	case <-c.Done():
+		if err := c.Err(); err == nil || !strings.Contains(err.Error(), "0x87") {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it is still connected")
 	}
 }
 

@@ -109,6 +109,7 @@ func runBroker(s *settings, sig *signals) error {
 	if err != nil {
 		return err
 	}
+	b.Recheck(nil) // the files may have changed since the sessions were stored
 	public, err := s.listen(b, certs, log)
 	if err != nil {
 		return errors.Join(err, b.Close())

@@ -25,7 +25,8 @@ func NewLive(f *File) *Live {
 	return l
 }
 
-// Set replaces the file. Clients that are connected stay so.
+// Set replaces the file. Clients that are connected stay so, until the broker is
+// told to ask anew (Broker.Recheck).
 func (l *Live) Set(f *File) { l.file.Store(f) }
 
 // File is the file of now.

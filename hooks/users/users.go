@@ -222,6 +222,14 @@ func (f *File) User(name string) (u User, ok bool) {
 	return u, ok
 }
 
+// SignsInAs reports whether a user signs in by the same token or password as in
+// another file; false if he is in one of them only.
+func (f *File) SignsInAs(other *File, name string) bool {
+	a, here := f.users[name]
+	b, there := other.users[name]
+	return here && there && a.Token == b.Token && a.Password == b.Password
+}
+
 // errWrong is the one answer to an unknown user, a wrong token and a wrong password.
 var errWrong = &hooks.Refusal{Reason: mqtt.BadUserNameOrPassword, Text: "the user name, or the token or password, is wrong"}
 
