@@ -62,8 +62,10 @@ func (m hamt[K, E]) get(k K) (e E, ok bool) {
 		bit := digit(h, d)
 		switch {
 		case b.leaves&bit != 0:
-			e = b.elems[bits.OnesCount32(b.leaves&(bit-1))]
-			return e, e.key() == k
+			if at := b.elems[bits.OnesCount32(b.leaves&(bit-1))]; at.key() == k {
+				return at, true
+			}
+			return e, false
 		case b.nodes&bit != 0:
 			b = b.below[bits.OnesCount32(b.nodes&(bit-1))]
 		default:

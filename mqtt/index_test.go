@@ -44,12 +44,17 @@ func TestFilters(t *testing.T) {
 
 // The index against a list of filters and Match.
 func TestIndexAgreesWithAList(t *testing.T) {
-	level := rapid.SampledFrom([]string{"a", "b", "c", "", "+", "$x"})
+	names := []string{"a", "b", "c", "", "+", "$x"}
 	rapid.Check(t, func(t *rapid.T) {
 		var x mqtt.Index[int, string]
 		list := map[string]string{}
-		filled := rapid.IntRange(0, 40).Draw(t, "filled")
-		for step := range rapid.IntRange(1, 80).Draw(t, "steps") {
+		many := rapid.IntRange(0, 40).Draw(t, "many names")
+		level := rapid.SampledFrom(names)
+		if many > 0 {
+			level = rapid.OneOf(rapid.SampledFrom(names), rapid.Map(rapid.IntRange(0, many), func(n int) string { return fmt.Sprint("n", n) }))
+		}
+		filled := rapid.IntRange(0, 150).Draw(t, "filled")
+		for step := range rapid.IntRange(1, 200).Draw(t, "steps") {
 			f := strings.Join(rapid.SliceOfN(level, 1, 3).Draw(t, "filter"), "/")
 			if rapid.Bool().Draw(t, "hash") {
 				f += "/#"
