@@ -20,6 +20,7 @@ import (
 type Broker struct {
 	cfg      Config
 	log      *slog.Logger
+	began    time.Time // for the monotonic clock
 	store    store.Store
 	core     *core
 	flushers []*flusher
@@ -79,7 +80,7 @@ func openStore(cfg Config) (store.Store, error) {
 // newBroker starts a broker over an open store, which it then owns.
 func newBroker(cfg Config, st store.Store) (*Broker, error) {
 	b := &Broker{
-		cfg: cfg, log: cfg.Log, store: st,
+		cfg: cfg, log: cfg.Log, began: time.Now(), store: st,
 		jobs: make(chan func(), 1024), coreDone: make(chan struct{}), comDone: make(chan struct{}),
 		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log}, ended: make(chan struct{}),
 	}

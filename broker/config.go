@@ -83,8 +83,8 @@ type Limits struct {
 	Inboxes int
 	// Retained bounds the number of retained topics, default 10,000,000.
 	Retained int
-	// ServerKeepAlive, if not 0, is the keep alive in seconds that every
-	// MQTT 5 client is told to use.
+	// ServerKeepAlive, if not 0, is the longest keep alive in seconds: an MQTT 5
+	// client that asks for a longer one, or for none, is told to use this.
 	ServerKeepAlive uint16
 	// Subscriptions bounds the filters of one session and of one packet, default
 	// 1,000.

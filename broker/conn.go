@@ -29,7 +29,7 @@ type conn struct {
 	aliases   mqtt.Aliases
 	out       []command // of the buffer that is being read
 
-	// Set when CONNECT is applied, before anything else of the connection is.
+	// Set before the command of CONNECT, and not after.
 	identity  hooks.Identity
 	silence   time.Duration
 	maxPacket int  // the largest packet that the client takes, 0 for any
@@ -41,7 +41,7 @@ type conn struct {
 	parked  []command
 	unacked int
 
-	spoke   atomic.Int64 // when it last sent something, Unix ns
+	spoke   atomic.Int64 // when it last sent something, since the broker's start
 	inCore  atomic.Int32 // commands that the core has not applied
 	room    chan struct{}
 	closing atomic.Bool
@@ -76,27 +76,37 @@ func newConn(b *Broker, nc net.Conn) *conn {
 	if tc, ok := nc.(*net.TCPConn); ok {
 		c.raw, _ = tc.SyscallConn()
 	}
-	c.spoke.Store(time.Now().UnixNano())
+	c.hear()
 	return c
 }
 
-func (c *conn) heard() time.Time { return time.Unix(0, c.spoke.Load()) }
+// hear notes that the client has sent something. It reads the monotonic clock:
+// a step of the wall clock silences nobody.
+func (c *conn) hear() { c.spoke.Store(int64(time.Since(c.b.began))) }
 
-// admitted takes over what CONNECT said about the connection.
-func (c *conn) admitted(id hooks.Identity, p *mqtt.Connect, l Limits) {
+// silent is how long the client has sent nothing.
+func (c *conn) silent() time.Duration { return time.Since(c.b.began) - time.Duration(c.spoke.Load()) }
+
+// admit takes over what CONNECT says about the connection.
+func (c *conn) admit(id hooks.Identity, p *mqtt.Connect, l Limits) {
 	c.identity = id
+	c.connected, c.lasts = true, p.SessionExpiry != 0
+	c.aliases = mqtt.NewAliases(uint16(l.TopicAliases))
 	keep := p.KeepAlive
-	if l.ServerKeepAlive != 0 && p.Version == mqtt.V5 {
+	if l.overridesKeepAlive(p) {
 		keep = l.ServerKeepAlive
 	}
 	c.silence = mqtt.KeepAliveLimit(keep)
 	c.maxPacket = int(p.MaximumPacketSize)
 	c.mute = !p.RequestProblemInfo // [MQTT-3.1.2-29]
-	if p.TopicAliasMaximum > 0 {
-		c.mu.Lock()
-		c.outAliases = mqtt.NewOutAliases(min(p.TopicAliasMaximum, mostAliases))
-		c.mu.Unlock()
-	}
+	c.outAliases = mqtt.NewOutAliases(min(p.TopicAliasMaximum, mostAliases))
+	c.isConnected.Store(true)
+}
+
+// overridesKeepAlive reports whether the client is told to use another keep
+// alive than it asked for [MQTT-3.2.2-21].
+func (l *Limits) overridesKeepAlive(p *mqtt.Connect) bool {
+	return l.ServerKeepAlive != 0 && p.Version == mqtt.V5 && (p.KeepAlive == 0 || p.KeepAlive > l.ServerKeepAlive)
 }
 
 // left notes that the core has applied n commands of the connection.

@@ -99,7 +99,6 @@ func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	}
 	s.out = nil
 	s.window = uint16(min(int(p.ReceiveMaximum), c.cfg.Limits.Window))
-	cn.admitted(r.identity, p, c.cfg.Limits)
 	c.watch(cn)
 }
 
@@ -124,7 +123,7 @@ func (c *core) connack(s *session, r *connectRequest, present bool) *mqtt.Connac
 	if s.expiry != r.packet.SessionExpiry {
 		a.SessionExpiry = &s.expiry
 	}
-	if l.ServerKeepAlive != 0 {
+	if l.overridesKeepAlive(r.packet) {
 		a.ServerKeepAlive = &l.ServerKeepAlive
 	}
 	if r.packet.RequestResponseInfo && s.key.user != "" {

@@ -152,7 +152,3 @@ func (b *Broker) authorize(r *hooks.Request) (err error) {
 	}
 	return nil
 }
-
-func (b *Broker) mayPublish(r *hooks.Request) error { return b.authorize(r) }
-
-func (b *Broker) mayRead(r *hooks.Request) error { return b.authorize(r) }

@@ -71,27 +71,39 @@ func (c *conn) publishPacket(first byte, body []byte) error {
 	if err := c.aliases.Resolve(&p); err != nil {
 		return err
 	}
-	m := p.Message(c.b.now())
-	if c.b.gated {
-		if err := c.b.mayPublish(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload}); err != nil {
-			return c.refusePublish(&p, err)
-		}
+	if len(p.Props.SubIDs) > 0 {
+		return &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.3.4-6", Text: "a client must not send a subscription identifier with PUBLISH"}
 	}
-	if strings.HasPrefix(m.Topic, "users/") && strings.HasSuffix(m.Topic, "/inbox") {
-		return c.refusePublish(&p, &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "an inbox is written by the server; publish to users/{me}/location or users/{peer}/chat"})
+	m := p.Message(c.b.now())
+	if err := c.mayWrite(m, false); err != nil {
+		return c.refusePublish(&p, err)
 	}
 	p2 := &hooks.Publish{From: c.identity, Message: m, At: c.b.now()}
 	if err := c.b.gate(p2); err != nil {
 		return c.refusePublish(&p, err)
 	}
 	m = p2.Message
-	if strings.HasPrefix(m.Topic, "$SYS/") || strings.HasPrefix(m.Topic, "$share/") {
-		return c.refusePublish(&p, &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "$SYS and $share are the server's"})
-	}
 	if p.QoS == 0 && !p.Retain && len(c.b.hooks.observers) == 0 && c.bypass(m) {
 		return nil
 	}
 	c.out = append(c.out, command{kind: cmdPublish, conn: c, msg: m, from: p2, qos: p.QoS, id: p.ID, dup: p.Dup})
+	return nil
+}
+
+// mayWrite says whether the client may publish m, or leave it behind as its will.
+func (c *conn) mayWrite(m *mqtt.Message, will bool) error {
+	if c.b.gated {
+		err := c.b.authorize(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload, Will: will})
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case strings.HasPrefix(m.Topic, "$SYS/"), strings.HasPrefix(m.Topic, "$share/"):
+		return &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "$SYS and $share are the server's"}
+	case strings.HasPrefix(m.Topic, "users/") && strings.HasSuffix(m.Topic, "/inbox"):
+		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "an inbox is written by the server; publish to users/{me}/location or users/{peer}/chat"}
+	}
 	return nil
 }
 
@@ -149,7 +161,7 @@ func (c *conn) checkFilter(f mqtt.Subscription) (reason mqtt.Reason, text string
 	} else if f.NoLocal {
 		return 0, "", &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.8.3-4", Text: "No Local on a shared subscription"}
 	}
-	err = c.b.mayRead(&hooks.Request{Identity: &c.identity, Action: hooks.Read, Topic: rest, QoS: f.QoS, Shared: shared})
+	err = c.b.authorize(&hooks.Request{Identity: &c.identity, Action: hooks.Read, Topic: rest, QoS: f.QoS, Shared: shared})
 	if err == nil {
 		return 0, "", nil
 	}
@@ -188,16 +200,13 @@ func (c *conn) connectPacket(first byte, body []byte) error {
 		return c.refuseConnect(p, err)
 	}
 	c.identity = r.identity
-	if w := p.Will; w != nil {
-		if err := c.b.mayPublish(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: w.Topic, QoS: w.QoS, Retain: w.Retain, Payload: w.Payload, Will: true}); err != nil {
+	if p.Will != nil {
+		if err := c.mayWrite(newWill(p.Will, c.identity).msg, true); err != nil {
 			return c.refuseConnect(p, err)
 		}
 	}
-	c.connected = true
-	c.isConnected.Store(true)
-	c.lasts = p.SessionExpiry != 0
+	c.admit(r.identity, p, c.b.cfg.Limits)
 	c.logConnected(p)
-	c.aliases = mqtt.NewAliases(uint16(c.b.cfg.Limits.TopicAliases))
 	c.out = append(c.out, command{kind: cmdConnect, conn: c, any: r})
 	return nil
 }

@@ -14,11 +14,13 @@ import (
 
 // closed reads until the connection ends and returns the reason of the
 // DISCONNECT before it; other packets are skipped.
-func (c *client) closed() mqtt.Disconnect {
+func (c *client) closed() mqtt.Disconnect { return c.closedIn(5 * time.Second) }
+
+func (c *client) closedIn(wait time.Duration) mqtt.Disconnect {
 	c.t.Helper()
 	var why mqtt.Disconnect
 	for {
-		first, body, err := c.next(5 * time.Second)
+		first, body, err := c.next(wait)
 		if err != nil {
 			return why
 		}
@@ -70,22 +72,10 @@ func TestWhatBreaksTheProtocolEndsOneConnectionWithItsReason(t *testing.T) {
 	}
 }
 
-func TestTheFirstPacketMustBeCONNECTAndInTime(t *testing.T) {
-	_, addr := start(t, broker.Config{Limits: broker.Limits{Connect: 100 * time.Millisecond}})
-	early := dial(t, addr, mqtt.V5)
-	early.send([]byte{0xC0, 0})
-	early.closed()
-	silent := dial(t, addr, mqtt.V5)
-	silent.closed()
-	huge := dial(t, addr, mqtt.V5) // a CONNECT of 256 MB: nothing is allocated for it
-	huge.send([]byte{0x10, 0xFF, 0xFF, 0xFF, 0x7F})
-	huge.closed()
-}
-
 func TestCONNACKSaysWhatIsOnAndWhatIsBounded(t *testing.T) {
 	_, addr := start(t, broker.Config{Limits: broker.Limits{ServerKeepAlive: 60, SessionExpiry: time.Hour}})
 	c := dial(t, addr, mqtt.V5)
-	a := c.connect("", user("ann"), func(p *mqtt.Connect) { p.SessionExpiry, p.RequestResponseInfo = 7200, true })
+	a := c.connect("", user("ann"), func(p *mqtt.Connect) { p.SessionExpiry, p.RequestResponseInfo, p.KeepAlive = 7200, true, 120 })
 	if a.ReceiveMaximum != 256 || a.MaximumPacketSize != 256<<10 || a.TopicAliasMaximum != 16 || a.AssignedClientID == "" {
 		t.Errorf("got %+v", a)
 	}
@@ -288,84 +278,4 @@ func TestOverlappingSubscriptionsGiveOneMessageWithAllIdentifiers(t *testing.T) 
 		t.Errorf("got identifiers %v at QoS %d, want 1 2 3 at QoS 1", ids, m.QoS)
 	}
 	c.quiet()
-}
-
-func TestDISCONNECTMayChangeTheSessionsExpiry(t *testing.T) {
-	_, addr := start(t, broker.Config{})
-	zero, hour := uint32(0), uint32(3600)
-	c := dial(t, addr, mqtt.V5)
-	c.connect("c", lasting)
-	c.send(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{SessionExpiry: &zero}, mqtt.V5))
-	c.closed()
-	c = dial(t, addr, mqtt.V5)
-	if a := c.connect("c", func(p *mqtt.Connect) { p.CleanStart = false }); a.SessionPresent {
-		t.Error("the session outlived its expiry of 0")
-	}
-	c.send(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{SessionExpiry: &hour}, mqtt.V5))
-	if d := c.closed(); d.Reason != mqtt.ProtocolError { // [MQTT-3.14.2-2]
-		t.Errorf("got %v, want ProtocolError", d.Reason)
-	}
-}
-
-func TestKeepAliveEndsASilentConnectionAndItsWillIsSent(t *testing.T) {
-	_, addr := start(t, broker.Config{})
-	sub := dial(t, addr, mqtt.V5)
-	sub.connect("sub")
-	sub.subscribe("will", 1)
-	c := dial(t, addr, mqtt.V5)
-	began := time.Now()
-	c.connect("c", func(p *mqtt.Connect) {
-		p.KeepAlive, p.Will = 1, &mqtt.Will{Topic: "will", Payload: []byte("gone"), QoS: 1, ContentType: "text/x", User: []byte{0x26, 0, 1, 'k', 0, 1, 'v'}}
-	})
-	if d := c.closed(); d.Reason != mqtt.KeepAliveTimeout || time.Since(began) < 1500*time.Millisecond {
-		t.Errorf("got %v after %v", d.Reason, time.Since(began))
-	}
-	if m := sub.want("will", "gone"); string(m.Props.ContentType) != "text/x" || len(m.Props.User) == 0 {
-		t.Errorf("the will lost properties: %+v", m.Props)
-	}
-}
-
-func TestAWillWaitsForItsDelayAndIsCancelledByAReconnect(t *testing.T) {
-	_, addr := start(t, broker.Config{})
-	sub := dial(t, addr, mqtt.V5)
-	sub.connect("sub")
-	sub.subscribe("w/#", 1)
-	mortal := func(id string, delay, expiry uint32) *client {
-		c := dial(t, addr, mqtt.V5)
-		c.connect(id, func(p *mqtt.Connect) {
-			p.CleanStart, p.SessionExpiry, p.Will = false, expiry, &mqtt.Will{Topic: "w/" + id, Payload: []byte("x"), QoS: 1, Delay: delay}
-		})
-		return c
-	}
-	mortal("back", 1, 100).nc.Close()
-	mortal("short", 100, 1).nc.Close() // the session ends before the delay does
-	time.Sleep(50 * time.Millisecond)
-	mortal("back", 1, 100)
-	sub.want("w/short", "x")
-	time.Sleep(time.Second)
-	sub.quiet()
-}
-
-func TestAnExpiredSessionsSubscriptionsAreGone(t *testing.T) {
-	_, addr := start(t, broker.Config{})
-	c := dial(t, addr, mqtt.V5)
-	c.connect("c", func(p *mqtt.Connect) { p.CleanStart, p.SessionExpiry = false, 1 })
-	c.subscribe("x", 1)
-	c.nc.Close()
-	p := dial(t, addr, mqtt.V5)
-	p.connect("p")
-	deadline := time.Now().Add(10 * time.Second)
-	for reason := mqtt.Success; reason != mqtt.NoMatchingSubscribers && time.Now().Before(deadline); {
-		time.Sleep(100 * time.Millisecond)
-		c = dial(t, addr, mqtt.V5)
-		if a := c.connect("c", func(p *mqtt.Connect) { p.CleanStart, p.SessionExpiry = false, 1 }); !a.SessionPresent {
-			p.publish("x", "1", 0, 0)
-			p.quiet()
-			c.quiet()
-			return
-		}
-		c.nc.Close()
-		time.Sleep(1500 * time.Millisecond)
-	}
-	t.Error("the session does not expire")
 }

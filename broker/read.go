@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"syscall"
-	"time"
 
 	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
@@ -126,7 +125,7 @@ func (c *conn) input(b []byte) error {
 	if c.closing.Load() {
 		return errClosing
 	}
-	c.spoke.Store(time.Now().UnixNano())
+	c.hear()
 	if c.plain(b) {
 		return c.parse(b)
 	}

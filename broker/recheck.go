@@ -158,7 +158,7 @@ func (b *Broker) mayHold(id *hooks.Identity, filter string) error {
 	if err != nil || !shared {
 		rest = filter
 	}
-	return b.mayRead(&hooks.Request{Identity: id, Action: hooks.Read, Topic: rest, Shared: shared})
+	return b.authorize(&hooks.Request{Identity: id, Action: hooks.Read, Topic: rest, Shared: shared})
 }
 
 // askAgain asks about a SUBSCRIBE that was granted before the hooks were to be asked

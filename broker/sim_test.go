@@ -109,3 +109,22 @@ func (c *client) nothing() {
 		c.t.Fatalf("got %v, want nothing", mqtt.Type(first>>4))
 	}
 }
+
+// joins opens a connection and sends its CONNECT, which must be taken.
+func (s *sim) joins(v mqtt.Version, id string, change ...func(*mqtt.Connect)) *client {
+	s.t.Helper()
+	c := s.dial(v)
+	if a := c.connect(id, change...); a.Reason != mqtt.Success {
+		s.t.Fatalf("CONNECT of %s: %v", id, a.Reason)
+	}
+	return c
+}
+
+// stays keeps a connection alive for d.
+func (c *client) stays(d, every time.Duration) {
+	c.t.Helper()
+	for ; d > 0; d -= every {
+		time.Sleep(every)
+		c.quiet()
+	}
+}

@@ -77,7 +77,7 @@ func (c *core) checkAlive(cn *conn) {
 	if cn.sess == nil || cn.sess.conn != cn {
 		return
 	}
-	rest := cn.silence - time.Since(cn.heard())
+	rest := cn.silence - cn.silent()
 	if rest <= 0 {
 		c.drop(cn, mqtt.KeepAliveTimeout, "nothing was heard for 1.5 times the keep alive")
 		return
