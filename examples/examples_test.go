@@ -5,9 +5,12 @@ package examples_test
 import (
 	"bufio"
 	"context"
+	"errors"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +22,9 @@ var rows = []struct {
 	broker bool
 	want   []string // in this order
 }{
+	{"geocast demo --once --pause 1ms --listen 127.0.0.1:0", false, []string{`carol  #1 .*bus-4836 is at Petherick Road`, `dave's phone goes off`, `kill -9 \d+`,
+		`The broker ended \(signal: killed\)`, `msg=restored sessions=6 `, `dave's phone comes on`, `chat .*carol writes: "Can you take the 16:40\?"`,
+		`carol +27 +27 +0 +0 +0\n`, `dave +31 +31 +0`, `ann +11 +11 +0`, `ben +6 +6 +0`, `zed +0 +0 +0`, `eve +0 +0 +0`, `Nothing that was acknowledged is missing`}},
 	{"phone", true, []string{`ann is online, session present: false`, `ann got #1 msg from bob: hello`, `ann is offline`,
 		`ann is online, session present: true`, `ann got #2 msg from bob: are you there\?`, `bob got #\d+ msg from ann: yes`}},
 	{"phone", true, []string{`bob sees users/ann/location: \{.*"lat":48.2082,`}},
@@ -28,21 +34,28 @@ var rows = []struct {
 	{"mochi", false, []string{`mum got users/mum/inbox: \{.*"rule":"school-out","event":"exit","zone":"school","who":"tim".*"lat":48.212,`}},
 }
 
-func TestExamples(t *testing.T) {
+// build builds the program and the examples, and returns their folder.
+func build(t *testing.T) string {
+	t.Helper()
 	dir := t.TempDir()
 	build := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "../cmd/geocast", "./phone", "./tracker", "./embed", "./mochi")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
+	return dir
+}
+
+func TestExamples(t *testing.T) {
+	dir := build(t)
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			var args []string
+			args := strings.Fields(row.name)
 			if row.broker {
-				args = []string{"-url", serve(t, filepath.Join(dir, "geocast"))}
+				args = append(args, "-url", serve(t, filepath.Join(dir, "geocast")))
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			out, err := exec.CommandContext(ctx, filepath.Join(dir, row.name), args...).CombinedOutput()
+			out, err := exec.CommandContext(ctx, filepath.Join(dir, args[0]), args[1:]...).CombinedOutput()
 			if err != nil {
 				t.Fatalf("%v:\n%s", err, out)
 			}
@@ -56,6 +69,34 @@ func TestExamples(t *testing.T) {
 			}
 			t.Logf("%s\n%s", row.name, out)
 		})
+	}
+}
+
+// A Ctrl-C in the middle ends the demo and its broker, with 1: nothing was checked.
+func TestDemoEndsAtOnce(t *testing.T) {
+	program := filepath.Join(build(t), "geocast")
+	cmd := exec.Command(program, "demo", "--listen", "127.0.0.1:0")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	broker := ""
+	for s := bufio.NewScanner(out); s.Scan(); {
+		if pid, ok := strings.CutPrefix(s.Text(), "  broker| process "); ok {
+			broker = pid
+		}
+		if strings.HasPrefix(s.Text(), "  carol ") {
+			cmd.Process.Signal(os.Interrupt) //nolint:errcheck // Wait says how it ended
+		}
+	}
+	if exit := new(exec.ExitError); !errors.As(cmd.Wait(), &exit) || exit.ExitCode() != 1 {
+		t.Errorf("it ended with %v", cmd.ProcessState)
+	}
+	if pid, err := strconv.Atoi(broker); err != nil || syscall.Kill(pid, 0) == nil {
+		t.Errorf("the broker %q goes on", broker)
 	}
 }
 

@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/geocast/geocast/geo"
 	"github.com/geocast/geocast/rules"
 )
 
@@ -46,14 +48,21 @@ func replay(t *testing.T, dir string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	track, err := os.Open(filepath.Join(dir, "track.csv"))
+	tracks, err := filepath.Glob(filepath.Join(dir, "*.csv"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer track.Close()
-	fixes, err := rules.ReadTrack(track)
-	if err != nil {
-		t.Fatal(err)
+	var fixes []geo.Fix
+	for _, name := range tracks {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		track, err := rules.ReadTrack(bytes.NewReader(text))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		fixes = append(fixes, track...)
 	}
 	var b strings.Builder
 	for _, e := range rules.Test(set, readUsers(t, dir), fixes) {

@@ -205,12 +205,6 @@ func TestNobodyWritesInAnothersName(t *testing.T) {
 	}
 }
 
-func TestDemoRuns(t *testing.T) {
-	if code := run([]string{"demo", "--listen", "127.0.0.1:0", "--once", "--pause", "0s"}); code != 0 {
-		t.Fatalf("exit code %d", code)
-	}
-}
-
 func TestUsageErrorsExitWith2(t *testing.T) {
 	for _, args := range [][]string{{"nonsense"}, {"serve", "--listen", "mqtt://0.0.0.0:0"}, {"rules", "check", "gone.yaml"}} {
 		if code := run(args); code != 2 {

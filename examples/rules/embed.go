@@ -5,5 +5,5 @@ import "embed"
 
 // Files are the example folders, each with rules.yaml, users.yaml and track.csv.
 //
-//go:embed bus-route14
+//go:embed bus-route14/*.yaml bus-route14/*.csv
 var Files embed.FS
