@@ -164,3 +164,16 @@ func keys(t reflect.Type) (all []string) {
 	}
 	return all
 }
+
+// docs/operations.md has every key.
+func TestEverySettingIsDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys(reflect.TypeFor[config]()) {
+		if !strings.Contains(string(page), "`"+key+"`") {
+			t.Errorf("%s is not in docs/operations.md", key)
+		}
+	}
+}

@@ -23,7 +23,10 @@ import (
 )
 
 // webServer is an HTTP server that may not be there.
-type webServer struct{ srv *http.Server }
+type webServer struct {
+	srv *http.Server
+	at  net.Addr
+}
 
 // secure is what an address begins with that is served by HTTPS.
 const secure = "https://"
@@ -58,7 +61,7 @@ func listenWeb(address string, t *tls.Config, h http.Handler, what string, log *
 			log.Error(what+" ended", "err", err)
 		}
 	}()
-	return webServer{srv}, nil
+	return webServer{srv, l.Addr()}, nil
 }
 
 func (w webServer) close() {

@@ -17,7 +17,10 @@ var shown = []struct {
 	total      bool
 	value      func(*broker.Stats) float64
 }{
-	{"geocast_connections", "Connections that are open.", false, func(s *broker.Stats) float64 { return float64(s.Connections) }},
+	{"geocast_connections", "Connections that are open, of whatever state.", false, func(s *broker.Stats) float64 { return float64(s.Connections) }},
+	{"geocast_clients", "Sessions that have a connection.", false, func(s *broker.Stats) float64 { return float64(s.Online) }},
+	{"geocast_connects_total", "Clients that were let in.", true, func(s *broker.Stats) float64 { return float64(s.Connects) }},
+	{"geocast_connects_refused_total", "Clients that were not let in.", true, func(s *broker.Stats) float64 { return float64(s.ConnectsRefused) }},
 	{"geocast_sessions", "Sessions, online and offline.", false, func(s *broker.Stats) float64 { return float64(s.Sessions) }},
 	{"geocast_subscriptions", "Subscriptions that are not shared.", false, func(s *broker.Stats) float64 { return float64(s.Subscriptions) }},
 	{"geocast_shared_subscriptions", "Shared subscriptions.", false, func(s *broker.Stats) float64 { return float64(s.Groups) }},
@@ -47,8 +50,12 @@ var shown = []struct {
 // Describe sends nothing: the metrics are there once the broker is.
 func (*metrics) Describe(chan<- *prometheus.Desc) {}
 
+// buildInfo tells the version, in a label as is usual.
+var buildInfo = prometheus.NewDesc("geocast_build_info", "1; the label is the version of the program.", []string{"version"}, nil)
+
 // Collect sends the counters.
 func (m *metrics) Collect(out chan<- prometheus.Metric) {
+	out <- prometheus.MustNewConstMetric(buildInfo, prometheus.GaugeValue, 1, version)
 	b := (*adminServer)(m).broker.Load()
 	if b == nil {
 		return

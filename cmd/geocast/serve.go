@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime"
@@ -82,7 +83,9 @@ func (s *serveCmd) Run() error {
 }
 
 func runBroker(s *settings, sig *signals) error {
-	log := s.logger()
+	out := newLogWriter(os.Stderr, s.logger(os.Stderr))
+	defer out.close()
+	log := s.logger(out)
 	slog.SetDefault(log)
 	if s.CPUs > 0 {
 		runtime.GOMAXPROCS(s.CPUs)
@@ -178,10 +181,10 @@ func reload(files *hookFiles, certs *certs, b *broker.Broker, log *slog.Logger) 
 	log.Info("reloaded", "rules", files.rules, "users", files.users, "acl", files.acl, "cert", certs.files.Cert)
 }
 
-func (s *settings) logger() *slog.Logger {
+func (s *settings) logger(out io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: s.level}
 	if s.Log.Format == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, o))
+		return slog.New(slog.NewJSONHandler(out, o))
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, o))
+	return slog.New(slog.NewTextHandler(out, o))
 }
