@@ -28,7 +28,6 @@ type Broker struct {
 	hooks    hookSet
 	noSpace  atomic.Bool   // the disk is nearly full
 	ended    chan struct{} // closed by Close
-	gated    bool          // a hook wants to see publishes before the core
 	stats    stats
 	gauges   gauges
 	often    oftenLog
@@ -85,7 +84,6 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log}, ended: make(chan struct{}),
 	}
 	b.hooks = sortHooks(cfg.Hooks)
-	b.gated = b.hooks.sees()
 	b.core = &core{
 		b: b, cfg: cfg, log: cfg.Log, store: st, mail: mailbox{wake: make(chan struct{}, 1)},
 		sessions: make(map[sessionKey]*session), bodies: make(map[uint64]int32), users: make(map[string]*user),
@@ -107,6 +105,7 @@ func (b *Broker) start() {
 		b.flushers = append(b.flushers, f)
 		b.flushWG.Go(f.loop)
 	}
+	b.core.outputs = make([][]*conn, len(b.flushers))
 	for range 4 * runtime.GOMAXPROCS(0) {
 		b.wg.Go(b.worker)
 	}
@@ -161,8 +160,6 @@ func (b *Broker) now() int64 { return b.clockMs.Load() }
 func (b *Broker) assignID() string {
 	return assignedID(uint64(time.Now().UnixMicro())<<10 | b.ids.Add(1)&1023)
 }
-
-func (b *Broker) wrote(*conn) {}
 
 // fail notes that the store can't be trusted any more: nothing further is
 // acknowledged, and Serve returns err.

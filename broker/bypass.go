@@ -25,7 +25,7 @@ func (c *conn) bypass(m *mqtt.Message) bool {
 		return false
 	}
 	for _, t := range to[:n] {
-		if t.conn.buffered() >= outCap {
+		if t.conn.full() {
 			c.b.stats.dropped0.Add(1)
 			continue
 		}
@@ -33,7 +33,11 @@ func (c *conn) bypass(m *mqtt.Message) bool {
 		if t.id != 0 {
 			d.SubIDs = []uint32{t.id}
 		}
-		if t.conn.deliver(m, d) {
+		fits, start := t.conn.deliver(m, d)
+		if start {
+			c.b.flush(t.conn)
+		}
+		if fits {
 			c.b.stats.delivered.Add(1)
 		}
 	}

@@ -55,6 +55,7 @@ type conn struct {
 	ended   bool       // nothing more is taken; close when buf is empty
 	why     ending
 	told    bool // the client was told why: let it read that
+	awaited bool // the core waits for room in buf
 	closed  bool
 	// outAliases are the topic aliases that the client was sent.
 	outAliases mqtt.OutAliases

@@ -49,7 +49,7 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 		c.keep(cn)
 	}
 	c.emit(cn, s.stored || ended, effect{do: func() {
-		cn.write(func(dst []byte) []byte { return mqtt.AppendConnack(dst, c.connack(s, r, present), cn.version) })
+		c.write(cn, func(dst []byte) []byte { return mqtt.AppendConnack(dst, c.connack(s, r, present), cn.version) })
 		s.live.Store(cn)
 		c.b.observe(hooks.Event{Kind: hooks.Connected, Identity: r.identity, At: c.clock.now})
 		c.pump(s)

@@ -45,6 +45,7 @@ type core struct {
 	syncing   *batch
 	released  uint64
 	openBytes int
+	outputs   [][]*conn   // by flusher: those that have output since the last flush
 	commits   chan *batch // to the committer; closed by loop
 	parked    []*conn
 	deferred  []command // calls that wait for room in a batch
@@ -122,6 +123,7 @@ const (
 	cmdUnsubscribe
 	cmdDisconnect
 	cmdGone      // the connection has ended
+	cmdRoom      // its output has room again
 	cmdCall      // call runs on the core
 	cmdCommitted // any is the batch
 	cmdFailed    // the store failed: nothing can be kept any more
@@ -140,6 +142,9 @@ type command struct {
 	any  any            // *connectRequest, *subscription, *mqtt.Unsubscribe, *mqtt.Disconnect
 	call func()
 }
+
+// flushEvery is after how many commands of a long round output is handed on.
+const flushEvery = 256
 
 // loop runs the core until it has stopped and its last batch is committed, or the
 // store has failed: then nothing further leaves.
@@ -160,9 +165,12 @@ func (c *core) loop(done chan<- struct{}) {
 		case <-linger.C:
 		}
 		c.b.clockMs.Store(c.clock.advance(time.Now()))
-		for _, cmd := range inOrder(c.mail.take()) {
-			c.take(cmd)
+		for i, cmd := range inOrder(c.mail.take()) {
+			if c.take(cmd); i%flushEvery == flushEvery-1 {
+				c.flush()
+			}
 		}
+		c.flush()
 		if c.failed || c.stopping && c.syncing == nil && !c.dirty() {
 			return
 		}
@@ -273,6 +281,8 @@ func (c *core) apply(cmd command) bool {
 		return c.publish(s, &cmd)
 	case cmdAck:
 		return c.ack(s, cmd.ack)
+	case cmdRoom:
+		c.pump(s)
 	case cmdRefuse:
 		c.refuseEarly(cmd.conn, cmd.any.(refused))
 	case cmdSubscribe:

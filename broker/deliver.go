@@ -89,7 +89,7 @@ func (c *core) push(s *session, it *item) {
 // the first page of the queue has put back what the last connection had in its
 // window, no identifier may be given to anything else.
 func (c *core) mayPublish(s *session) bool {
-	return s.queue.loaded && s.box().window.Free() > 0 && s.conn.buffered() < outCap
+	return s.queue.loaded && s.box().window.Free() > 0 && s.conn.roomy()
 }
 
 // pump sends what waits while the window has room, then reads on.
@@ -175,7 +175,11 @@ func (c *core) send2(s *session, id uint16, it item) {
 // as delivered [MQTT-3.1.2-25].
 func (c *core) transmit(cn *conn, it *item, id uint16) {
 	d := mqtt.Delivery{ID: id, QoS: it.qos, Dup: it.dup, Retain: it.retain, SubIDs: it.subIDs, Now: c.clock.now}
-	if cn.deliver(it.msg, d) {
+	fits, start := cn.deliver(it.msg, d)
+	if start {
+		c.soon(cn)
+	}
+	if fits {
 		c.b.stats.delivered.Add(1)
 		return
 	}
@@ -203,7 +207,7 @@ func (c *core) ackSelf(s *session, it *item, id uint16) {
 // sendQoS0 writes a QoS 0 message, or drops and counts it if the reader is
 // slow.
 func (c *core) sendQoS0(s *session, it *item) {
-	if s.conn.buffered() >= outCap {
+	if s.conn.full() {
 		c.b.stats.dropped0.Add(1)
 		return
 	}

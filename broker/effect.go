@@ -47,5 +47,5 @@ func (c *core) sendAck(cn *conn, a mqtt.Ack) {
 	if cn.mute || !cn.takes(len(a.ReasonString)) {
 		a.ReasonString = ""
 	}
-	cn.write(func(dst []byte) []byte { return mqtt.AppendAck(dst, a, cn.version) })
+	c.write(cn, func(dst []byte) []byte { return mqtt.AppendAck(dst, a, cn.version) })
 }

@@ -36,9 +36,6 @@ func sortHooks(all []any) (h hookSet) {
 	return h
 }
 
-// sees reports whether a hook has to be asked about publishes.
-func (h *hookSet) sees() bool { return len(h.authorizers) > 0 || len(h.gates) > 0 }
-
 // gated reports whether a Gate wants to see what is published on topic.
 func (h *hookSet) gated(topic string) bool {
 	return slices.ContainsFunc(h.gates, func(g *gate) bool { return g.wants(topic) })

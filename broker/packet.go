@@ -9,15 +9,16 @@ import (
 )
 
 // packet decodes one packet and makes a command of it. An error closes the
-// connection with its reason.
-func (c *conn) packet(first byte, body []byte) error {
+// connection with its reason, but errWorker, which the reader gets for a packet
+// that it must leave to a worker.
+func (c *conn) packet(first byte, body []byte, reader bool) error {
 	t := mqtt.Type(first >> 4)
 	if !c.connected {
 		return c.connectPacket(first, body)
 	}
 	switch t {
 	case mqtt.PUBLISH:
-		return c.publishPacket(first, body)
+		return c.publishPacket(first, body, reader)
 	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP:
 		cmd := command{kind: cmdAck, conn: c}
 		if err := cmd.ack.Decode(first, body, c.version); err != nil {
@@ -63,7 +64,7 @@ func (c *conn) disconnectPacket(first byte, body []byte) error {
 
 // publishPacket decodes a PUBLISH in place, asks the hooks and copies it out of
 // the buffer.
-func (c *conn) publishPacket(first byte, body []byte) error {
+func (c *conn) publishPacket(first byte, body []byte, reader bool) error {
 	var p mqtt.Publish
 	if err := p.Decode(first, body, c.version); err != nil {
 		return err
@@ -75,24 +76,31 @@ func (c *conn) publishPacket(first byte, body []byte) error {
 		return &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.3.4-6", Text: "a client must not send a subscription identifier with PUBLISH"}
 	}
 	m := p.Message(c.b.now())
+	gated := c.b.hooks.gated(m.Topic)
+	if gated && reader {
+		return errWorker
+	}
 	if err := c.mayWrite(m, false); err != nil {
 		return c.refusePublish(&p, err)
 	}
-	p2 := &hooks.Publish{From: c.identity, Message: m, At: c.b.now()}
-	if err := c.b.gate(p2); err != nil {
-		return c.refusePublish(&p, err)
+	cmd := command{kind: cmdPublish, conn: c, msg: m, qos: p.QoS, id: p.ID, dup: p.Dup}
+	if gated {
+		cmd.from = &hooks.Publish{From: c.identity, Message: m, At: c.b.now()}
+		if err := c.b.gate(cmd.from); err != nil {
+			return c.refusePublish(&p, err)
+		}
+		cmd.msg = cmd.from.Message
 	}
-	m = p2.Message
-	if p.QoS == 0 && !p.Retain && len(c.b.hooks.observers) == 0 && c.bypass(m) {
+	if p.QoS == 0 && !p.Retain && len(c.b.hooks.observers) == 0 && c.bypass(cmd.msg) {
 		return nil
 	}
-	c.out = append(c.out, command{kind: cmdPublish, conn: c, msg: m, from: p2, qos: p.QoS, id: p.ID, dup: p.Dup})
+	c.out = append(c.out, cmd)
 	return nil
 }
 
 // mayWrite says whether the client may publish m, or leave it behind as its will.
 func (c *conn) mayWrite(m *mqtt.Message, will bool) error {
-	if c.b.gated {
+	if len(c.b.hooks.authorizers) > 0 {
 		err := c.b.authorize(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload, Will: will})
 		if err != nil {
 			return err

@@ -119,63 +119,77 @@ func (c *conn) readRaw() error {
 	return err
 }
 
-// input takes what was read: plain traffic is parsed here, everything else by
-// a worker, which the reader waits for, so that order holds.
+// errWorker says that a packet is for a worker, not for the reader.
+var errWorker = errors.New("broker: a packet for a worker")
+
+// input takes what was read. The reader deals with acknowledgements and plain
+// publishes itself; from the first other packet on a worker has the rest, which
+// the reader waits for, so that order holds.
 func (c *conn) input(b []byte) error {
 	if c.closing.Load() {
 		return errClosing
 	}
 	c.hear()
-	if c.plain(b) {
-		return c.parse(b)
-	}
-	done := make(chan error, 1)
-	if c.connected {
-		c.b.work(func() { done <- c.parse(b) })
-	} else { // authentication may take long; the workers are for those who are in
-		c.b.wg.Go(func() { done <- c.parse(b) })
-	}
-	return <-done
-}
-
-// plain reports whether a buffer needs no worker: it holds only publishes and
-// acknowledgements of a connected client, and no hook wants to see them.
-func (c *conn) plain(b []byte) bool {
-	if !c.connected || c.b.gated {
-		return false
-	}
-	if len(c.partial) > 0 {
-		return mqtt.Type(c.partial[0]>>4) != mqtt.SUBSCRIBE
-	}
-	t := mqtt.Type(b[0] >> 4)
-	return t >= mqtt.PUBLISH && t <= mqtt.PUBCOMP || t == mqtt.PINGREQ
-}
-
-// parse cuts packets off the input and makes commands of them.
-func (c *conn) parse(b []byte) error {
 	if len(c.partial) > 0 {
 		c.partial = append(c.partial, b...)
 		b = c.partial
 	}
+	rest, err := c.parse(b, true)
+	if err != errWorker { //nolint:errorlint // it is not wrapped
+		return err
+	}
+	return c.inputByWorker(rest)
+}
+
+// inputByWorker is apart from input so that the reader's stack stays small.
+//
+//go:noinline
+func (c *conn) inputByWorker(b []byte) error {
+	done := make(chan error, 1)
+	job := func() {
+		_, err := c.parse(b, false)
+		done <- err
+	}
+	if c.connected {
+		c.b.work(job)
+	} else { // authentication may take long; the workers are for those who are in
+		c.b.wg.Go(job)
+	}
+	return <-done
+}
+
+// parse cuts packets off the input and makes commands of them. On the reader it
+// ends with errWorker, and what is left, at a packet that needs a worker.
+func (c *conn) parse(b []byte, reader bool) (rest []byte, err error) {
 	for len(b) > 0 {
 		if !c.connected && mqtt.Type(b[0]>>4) != mqtt.CONNECT { // told at its first byte: it may never send the rest
-			return errNoConnect
+			return nil, errNoConnect
 		}
 		first, body, n, err := mqtt.Frame(b, c.b.cfg.Limits.Packet)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if n == 0 {
 			break
 		}
-		if err := c.packet(first, body); err != nil {
-			return err
+		if reader && !c.light(first) {
+			return b, errWorker
+		}
+		if err := c.packet(first, body, reader); err != nil {
+			return b, err
 		}
 		b = b[n:]
 	}
 	c.submit()
 	c.remember(b)
-	return nil
+	return nil, nil
+}
+
+// light reports whether a packet may be one for the reader: a publish (if no
+// Gate wants to see it), an acknowledgement or a ping of a connected client.
+func (c *conn) light(first byte) bool {
+	t := mqtt.Type(first >> 4)
+	return c.connected && (t >= mqtt.PUBLISH && t <= mqtt.PUBCOMP || t == mqtt.PINGREQ)
 }
 
 // remember keeps the beginning of a packet for the next read.

@@ -145,7 +145,7 @@ func (c *core) replayOn(s *session) {
 		s.replays = append(s.replays[1:], r)
 		r = s.replays[0]
 	}
-	if r.reading || r.cursor.Done || s.out != nil && (len(s.out.pend) >= pageItems/2 || s.out.bytes >= pageBytes) || s.conn.buffered() >= outCap {
+	if r.reading || r.cursor.Done || s.out != nil && (len(s.out.pend) >= pageItems/2 || s.out.bytes >= pageBytes) || !s.conn.roomy() {
 		return
 	}
 	r.reading = true

@@ -34,7 +34,7 @@ func (c *core) subscribe(s *session, p *subscription) bool {
 		c.keep(cn)
 	}
 	c.emit(cn, kept, effect{do: func() {
-		cn.write(func(dst []byte) []byte { return mqtt.AppendSuback(dst, &ack, cn.version) })
+		c.write(cn, func(dst []byte) []byte { return mqtt.AppendSuback(dst, &ack, cn.version) })
 		c.startReplays(s, cn, fresh)
 		for _, f := range system {
 			c.sendSys(s, f)
@@ -108,7 +108,7 @@ func (c *core) unsubscribe(s *session, p *mqtt.Unsubscribe) bool {
 		c.keep(cn)
 	}
 	c.emit(cn, s.lasting, effect{do: func() {
-		cn.write(func(dst []byte) []byte { return mqtt.AppendUnsuback(dst, &ack, cn.version) })
+		c.write(cn, func(dst []byte) []byte { return mqtt.AppendUnsuback(dst, &ack, cn.version) })
 	}})
 	return true
 }

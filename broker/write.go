@@ -9,29 +9,35 @@ import (
 )
 
 // write appends output and sees to it that somebody writes it. Packets of one
-// connection leave in the order of these calls.
+// connection leave in the order of these calls. It is for everybody but the core,
+// which gathers what it has to write: see core.write.
 func (c *conn) write(encode func(dst []byte) []byte) {
+	if c.append(encode) {
+		c.b.flush(c)
+	}
+}
+
+// append appends output and reports whether somebody must be told to write it.
+func (c *conn) append(encode func(dst []byte) []byte) (start bool) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.ended {
-		c.mu.Unlock()
-		return
+		return false
 	}
 	if c.buf == nil {
 		c.buf = getBuffer()
 	}
 	c.buf = encode(c.buf)
-	start := !c.writing
+	start = !c.writing
 	c.writing = true
-	c.mu.Unlock()
-	if start {
-		c.b.flush(c)
-	}
+	return start
 }
 
-// deliver writes a PUBLISH, or reports that it is larger than the client takes.
-func (c *conn) deliver(m *mqtt.Message, d mqtt.Delivery) bool {
-	fits := true
-	c.write(func(dst []byte) []byte {
+// deliver appends a PUBLISH. fits is false if it is larger than the client takes;
+// start is as for append.
+func (c *conn) deliver(m *mqtt.Message, d mqtt.Delivery) (fits, start bool) {
+	fits = true
+	start = c.append(func(dst []byte) []byte {
 		n := len(dst)
 		if c.maxPacket > 0 { // with its topic, before it is given an alias
 			if dst = mqtt.AppendDelivery(dst, m, d, c.version); len(dst)-n+3 > c.maxPacket {
@@ -46,14 +52,37 @@ func (c *conn) deliver(m *mqtt.Message, d mqtt.Delivery) bool {
 		d.Alias, d.AliasOnly = c.outAliases.Use(m.Topic)
 		return mqtt.AppendDelivery(dst, m, d, c.version)
 	})
-	return fits
+	return fits, start
 }
 
-// buffered is how many bytes of output wait.
-func (c *conn) buffered() int {
+// full reports whether as much output waits as may.
+func (c *conn) full() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.buf)
+	return len(c.buf) >= outCap
+}
+
+// roomy reports whether the core may write more; if not, the core hears of it
+// when there is room again.
+func (c *conn) roomy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.awaited = len(c.buf) >= outCap
+	return !c.awaited
+}
+
+// wrote tells the core that there is room, if it waits for that.
+func (c *conn) wrote() {
+	c.mu.Lock()
+	tell := c.awaited && len(c.buf) < outCap
+	if tell {
+		c.awaited = false
+	}
+	c.mu.Unlock()
+	if tell {
+		c.inCore.Add(1)
+		c.b.core.mail.post(command{kind: cmdRoom, conn: c})
+	}
 }
 
 // take returns what waits, or nil when the connection can rest.
@@ -95,7 +124,7 @@ func (c *conn) drain() {
 			return
 		}
 		putBuffer(b)
-		c.b.wrote(c)
+		c.wrote()
 	}
 }
 
@@ -106,7 +135,7 @@ func (c *conn) drainBlocking(b []byte, from int) {
 			c.shut()
 		}
 		putBuffer(b)
-		c.b.wrote(c)
+		c.wrote()
 		b, from = c.take(), 0
 	}
 }
@@ -149,9 +178,9 @@ type flusher struct {
 
 func newFlusher() *flusher { return &flusher{wake: make(chan struct{}, 1)} }
 
-func (f *flusher) add(c *conn) {
+func (f *flusher) add(conns ...*conn) {
 	f.mu.Lock()
-	f.dirty = append(f.dirty, c)
+	f.dirty = append(f.dirty, conns...)
 	f.mu.Unlock()
 	select {
 	case f.wake <- struct{}{}:
@@ -188,6 +217,35 @@ func (f *flusher) stop() {
 	select {
 	case f.wake <- struct{}{}:
 	default:
+	}
+}
+
+// write appends output of the core to a connection; flush has it written.
+func (c *core) write(cn *conn, encode func(dst []byte) []byte) {
+	if cn.append(encode) {
+		c.soon(cn)
+	}
+}
+
+// soon notes that a connection has output for flush.
+func (c *core) soon(cn *conn) {
+	if cn.raw == nil {
+		c.b.flush(cn)
+		return
+	}
+	n := cn.number % uint64(len(c.b.flushers))
+	c.outputs[n] = append(c.outputs[n], cn)
+}
+
+// flush wakes the flushers for what the core has written since the last flush:
+// once for many connections, and many packets to one of them leave together.
+func (c *core) flush() {
+	for n, conns := range c.outputs {
+		if len(conns) > 0 {
+			c.b.flushers[n].add(conns...)
+			clear(conns)
+			c.outputs[n] = conns[:0]
+		}
 	}
 }
 
