@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/geocast/geocast/hooks"
@@ -57,13 +58,30 @@ func newGate(h hooks.Gate, name string) *gate {
 func (g *gate) wants(topic string) bool { return g.filters.match(topic) }
 
 // filters are what a hook wants to see, for any goroutine.
-type filters struct{ list atomic.Pointer[[]string] }
+type filters struct{ list atomic.Pointer[[]hookFilter] }
 
-func (f *filters) set(list []string) { f.list.Store(&list) }
+// hookFilter is a topic filter and what every topic that it matches begins with,
+// which most publishes are told apart by.
+type hookFilter struct{ filter, head string }
+
+func (f *filters) set(list []string) {
+	hf := make([]hookFilter, 0, len(list))
+	for _, filter := range list {
+		head := filter
+		if i := strings.IndexAny(filter, "+#"); i >= 0 {
+			head = filter[:i]
+		}
+		if strings.HasSuffix(filter, "/#") { // it matches the level above, too
+			head = strings.TrimSuffix(head, "/")
+		}
+		hf = append(hf, hookFilter{filter, head})
+	}
+	f.list.Store(&hf)
+}
 
 func (f *filters) match(topic string) bool {
-	for _, filter := range *f.list.Load() {
-		if mqtt.Match(filter, topic) {
+	for _, hf := range *f.list.Load() {
+		if strings.HasPrefix(topic, hf.head) && mqtt.Match(hf.filter, topic) {
 			return true
 		}
 	}
