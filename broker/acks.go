@@ -30,6 +30,15 @@ func (c *core) ack(s *session, a mqtt.Ack) bool {
 	return true
 }
 
+// settle is settled for an item that needs no acknowledgement, or gets none.
+func (c *core) settle(it *item) {
+	if it.replay != nil {
+		it.replay.acked(it.msg.Topic)
+		return
+	}
+	c.settled(it.flight())
+}
+
 // settled deletes what an acknowledged message leaves behind. It starts no
 // sync: the delete rides on the next batch.
 func (c *core) settled(f flight) {

@@ -84,6 +84,17 @@ func (t *tx) Publish(m *mqtt.Message) { t.more = append(t.more, m) }
 
 func (t *tx) Reply(m *mqtt.Message) { t.reply = append(t.reply, m) }
 
+// wanted reports whether an Applier wants publishes on topic. It is safe for
+// concurrent use.
+func (c *core) wanted(topic string) bool {
+	for _, a := range c.appliers {
+		if a.wants(topic) {
+			return true
+		}
+	}
+	return false
+}
+
 // applyHooks runs the Appliers that want the publish. consumed means that it
 // goes no further.
 func (c *core) applyHooks(p *hooks.Publish, cn *conn) (consumed, kept bool, err error) {

@@ -11,13 +11,8 @@ const bypassMost = 32
 // something in the core that it must not overtake. It reports false, and has
 // done nothing, if the core has to route the message.
 func (c *conn) bypass(m *mqtt.Message) bool {
-	if len(c.out) > 0 || c.inCore.Load() > 0 || c.b.core.inTree(m.Topic) {
+	if len(c.out) > 0 || c.inCore.Load() > 0 || c.b.core.inTree(m.Topic) || c.b.core.wanted(m.Topic) {
 		return false
-	}
-	for _, a := range c.b.core.appliers {
-		if a.wants(m.Topic) {
-			return false
-		}
 	}
 	var to [bypassMost]straight
 	n, ok := c.straights(m.Topic, &to)

@@ -42,7 +42,7 @@ func (c *core) arrive(s *session, it *item) {
 	}
 	if it.qos == 0 {
 		c.sendQoS0(s, it)
-		c.settled(it.flight())
+		c.settle(it)
 		return
 	}
 	c.push(s, it)
@@ -132,17 +132,16 @@ func (c *core) send(s *session, it *item) {
 		c.b.stats.expired.Add(1)
 	}
 	if it.msg.Expires != 0 && it.msg.Expires <= c.clock.now {
-		c.settled(it.flight())
+		c.settle(it)
 		c.b.stats.expired.Add(1)
 		return
 	}
 	if it.qos == 0 {
 		c.sendQoS0(s, it)
-		c.settled(it.flight())
+		c.settle(it)
 		return
 	}
 	f := it.flight()
-	f.it = nil
 	if it.replay != nil || it.from != nil && it.from != &s.queue && it.from.reader == nil { // a claim: it may go back
 		kept := *it
 		f.it = &kept
@@ -318,7 +317,7 @@ func (c *core) takeLoaded(s *session, q *queue, l *loaded) {
 		return
 	}
 	if l.msg == nil { // its body is gone: it had been delivered
-		c.settled(l.flight())
+		c.settle(&l.item)
 		return
 	}
 	if l.id == 0 {

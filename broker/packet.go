@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"strings"
+	"sync"
 
 	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
@@ -98,11 +99,16 @@ func (c *conn) publishPacket(first byte, body []byte, reader bool) error {
 	return nil
 }
 
+// requests are questions about publishes; Authorizers must not keep them.
+var requests = sync.Pool{New: func() any { return new(hooks.Request) }}
+
 // mayWrite says whether the client may publish m, or leave it behind as its will.
 func (c *conn) mayWrite(m *mqtt.Message, will bool) error {
 	if len(c.b.hooks.authorizers) > 0 {
-		err := c.b.authorize(&hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload, Will: will})
-		if err != nil {
+		r := requests.Get().(*hooks.Request)
+		defer requests.Put(r)
+		*r = hooks.Request{Identity: &c.identity, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload, Will: will}
+		if err := c.b.authorize(r); err != nil {
 			return err
 		}
 	}

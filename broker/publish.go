@@ -48,7 +48,11 @@ func (c *core) publish(s *session, cmd *command) bool {
 		c.refuse(cn, false, refused{cmd.msg.Topic, cmd.qos, cmd.id, errNoSpace})
 		return true
 	}
-	consumed, kept, err := c.applyHooks(cmd.hooked(cn), cn)
+	var consumed, kept bool
+	var err error
+	if c.wanted(cmd.msg.Topic) {
+		consumed, kept, err = c.applyHooks(cmd.hooked(cn), cn)
+	}
 	c.targets = c.targets[:0]
 	if err == nil && !consumed {
 		var k bool
@@ -81,10 +85,8 @@ func (c *core) keeps(s *session, cmd *command) bool {
 	if cmd.msg.Retain || cmd.qos == 2 && s.lasting {
 		return true
 	}
-	for _, a := range c.appliers {
-		if a.wants(cmd.msg.Topic) {
-			return true
-		}
+	if c.wanted(cmd.msg.Topic) {
+		return true
 	}
 	c.match(cmd.msg, s)
 	for i := range c.targets {

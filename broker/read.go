@@ -94,10 +94,10 @@ func (c *conn) readRaw() error {
 			b := getBuffer()
 			n, e := syscall.Read(int(fd), b[:cap(b)])
 			switch {
-			case errors.Is(e, syscall.EAGAIN):
+			case e == syscall.EAGAIN: //nolint:errorlint // a system call's own value
 				putBuffer(b)
 				return false
-			case errors.Is(e, syscall.EINTR):
+			case e == syscall.EINTR: //nolint:errorlint // see above
 				putBuffer(b)
 				continue
 			case e != nil:

@@ -116,9 +116,9 @@ type outbox struct {
 	bytes int
 }
 
-// flight is what the window keeps of it.
+// flight is what the window keeps of it, but the item itself.
 func (it *item) flight() flight {
-	return flight{from: it.from, at: it.at, idx: it.idx, qos: it.qos, size: int32(it.size()), it: it}
+	return flight{from: it.from, at: it.at, idx: it.idx, qos: it.qos, size: int32(it.size())}
 }
 
 func (s *session) box() *outbox {

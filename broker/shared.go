@@ -174,15 +174,12 @@ func (c *core) claim(g *group, s *session, it item) {
 	it.qos = min(it.qos, s.groups[g].qos)
 	it.subIDs = g.subIDs(s)
 	if it.qos == 2 && s.lasting && it.at != 0 {
-		c.settled(it.flight())
+		c.settle(&it)
 		moved := item{msg: it.msg, subIDs: it.subIDs, qos: 2}
 		c.enqueue(&s.queue, &moved, 0)
 		c.keep(nil)
 		c.cur.effects = append(c.cur.effects, effect{sess: s, it: moved})
 		return
-	}
-	if it.qos == 0 {
-		c.settled(it.flight())
 	}
 	c.send(s, &it)
 }
@@ -246,7 +243,7 @@ func (c *core) pageGroup(g *group, p page, done store.Pos) {
 		it := p.items[i].item
 		it.from = q
 		if it.msg == nil {
-			c.settled(it.flight())
+			c.settle(&it)
 			continue
 		}
 		g.pend = append(g.pend, it)

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"errors"
 	"sync"
 	"syscall"
 
@@ -109,13 +108,13 @@ func (c *conn) take() []byte {
 
 // drain writes without blocking until nothing waits. What the socket does not
 // take is left to a goroutine of its own.
-func (c *conn) drain() {
+func (c *conn) drain(t *tryWriter) {
 	for {
 		b := c.take()
 		if b == nil {
 			return
 		}
-		n, err := c.tryWrite(b)
+		n, err := t.try(c.raw, b)
 		if err != nil {
 			c.shut()
 		}
@@ -140,31 +139,46 @@ func (c *conn) drainBlocking(b []byte, from int) {
 	}
 }
 
-// tryWrite writes what the socket takes at once.
-func (c *conn) tryWrite(b []byte) (n int, err error) {
-	if c.raw == nil {
-		return 0, nil
+// tryWriter writes what a socket takes at once. It is for one goroutine; the
+// callback is made once, since RawConn would have each one on the heap.
+type tryWriter struct {
+	b    []byte
+	n    int
+	err  error
+	call func(fd uintptr) bool
+}
+
+func newTryWriter() *tryWriter {
+	t := &tryWriter{}
+	t.call = t.write
+	return t
+}
+
+// try returns how much of b was written; err is nil if the socket takes no more.
+func (t *tryWriter) try(raw syscall.RawConn, b []byte) (n int, err error) {
+	t.b, t.n, t.err = b, 0, nil
+	if err := raw.Write(t.call); err != nil {
+		return t.n, err
 	}
-	werr := c.raw.Write(func(fd uintptr) bool {
-		for n < len(b) {
-			k, e := syscall.Write(int(fd), b[n:])
-			switch {
-			case e == nil:
-				n += k
-			case errors.Is(e, syscall.EINTR):
-			case errors.Is(e, syscall.EAGAIN):
-				return true
-			default:
-				err = e
-				return true
-			}
+	t.b = nil
+	return t.n, t.err
+}
+
+func (t *tryWriter) write(fd uintptr) bool {
+	for t.n < len(t.b) {
+		k, err := syscall.Write(int(fd), t.b[t.n:])
+		switch err { //nolint:errorlint // a system call's own value
+		case nil:
+			t.n += k
+		case syscall.EINTR:
+		case syscall.EAGAIN:
+			return true
+		default:
+			t.err = err
+			return true
 		}
-		return true
-	})
-	if werr != nil {
-		return n, werr
 	}
-	return n, err
+	return true
 }
 
 // flusher writes for the connections of its share, in turn.
@@ -190,6 +204,7 @@ func (f *flusher) add(conns ...*conn) {
 
 // loop drains dirty connections until stop is called and nothing is left.
 func (f *flusher) loop() {
+	t := newTryWriter()
 	for range f.wake {
 		for {
 			f.mu.Lock()
@@ -203,7 +218,7 @@ func (f *flusher) loop() {
 				break
 			}
 			for i, c := range work {
-				c.drain()
+				c.drain(t)
 				work[i] = nil
 			}
 		}
@@ -256,18 +271,5 @@ func (b *Broker) flush(c *conn) {
 		b.flushers[c.number%uint64(len(b.flushers))].add(c)
 		return
 	}
-	b.wg.Go(c.drain)
-}
-
-// buffers are shared by everything that reads and writes sockets.
-var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
-
-func getBuffer() []byte { return (*buffers.Get().(*[]byte))[:0] }
-
-func putBuffer(b []byte) {
-	if cap(b) > 64<<10 {
-		return
-	}
-	b = b[:0]
-	buffers.Put(&b)
+	b.wg.Go(func() { c.drainBlocking(c.take(), 0) })
 }

@@ -93,7 +93,7 @@ const (
 	Read
 )
 
-// Request is one question to an Authorizer.
+// Request is one question to an Authorizer. It is valid during the call only.
 type Request struct {
 	Identity *Identity
 	Action   Action
