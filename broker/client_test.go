@@ -13,11 +13,10 @@ import (
 
 // client is a scripted MQTT client: it sends packets and says what it got.
 type client struct {
-	t    testing.TB
-	nc   net.Conn
-	v    mqtt.Version
-	in   []byte
-	gone bool
+	t  testing.TB
+	nc net.Conn
+	v  mqtt.Version
+	in []byte
 }
 
 // dial connects over TCP to a listening broker.

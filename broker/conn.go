@@ -142,9 +142,6 @@ func (c *conn) submit() {
 // remote is the peer's address, for the log.
 func (c *conn) remote() string { return c.nc.RemoteAddr().String() }
 
-// refuse answers a packet in its place among the connection's acknowledgements.
-func (c *conn) refuse(a mqtt.Ack) { c.out = append(c.out, command{kind: cmdRefuse, conn: c, ack: a}) }
-
 // closeWith tells the client why, where its protocol can, and closes.
 func (c *conn) closeWith(r mqtt.Reason, text string) {
 	if r != mqtt.Success {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -174,9 +175,8 @@ func drain(t *testing.T, addr net.Addr, from, acked, sent int) {
 		if err := p.Decode(first, body, mqtt.V5); err != nil {
 			t.Fatal(err)
 		}
-		var n int
-		fmt.Sscan(string(p.Payload), &n)
-		if n > next || n >= sent {
+		n, err := strconv.Atoi(string(p.Payload))
+		if err != nil || n > next || n >= sent {
 			t.Fatalf("got message %d, want %d of %d acknowledged, %d sent", n, next, acked, sent)
 		}
 		if n == next {

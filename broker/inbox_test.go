@@ -83,12 +83,11 @@ func TestAnInboxOverItsBoundTellsOfTheGap(t *testing.T) {
 	_, addr = start(t, cfg)
 	d = dial(t, addr, mqtt.V311)
 	d.connect("phone", user("ann"), lasting)
-	seq := 2
 	e := d.event()
 	if e.Type != "gap" || e.Seq != 2 || e.To < 2 || e.Why != "retention" {
 		t.Fatalf("got %+v, want a gap from 2", e)
 	}
-	for seq = e.To + 1; seq <= 13; seq++ {
+	for seq := e.To + 1; seq <= 13; seq++ {
 		if e := d.event(); e.Seq != seq || e.Type != "msg" || e.Body != fmt.Sprint(seq-2) {
 			t.Fatalf("got %+v, want %d", e, seq)
 		}

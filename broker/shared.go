@@ -19,8 +19,7 @@ type group struct {
 	queue   queue
 	// pend are messages that wait for a member with room; returned claims come
 	// first.
-	pend  []item
-	bytes int
+	pend []item
 }
 
 // qos is the highest QoS that a member was granted: what the queue keeps.

@@ -2,6 +2,7 @@ package geo_test
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -155,28 +156,11 @@ func TestPolygonFaultsAreNamed(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := geo.NewPolygon(c.ring)
-			if c.want != nil && !isErr(err, c.want) {
+			if c.want != nil && !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})
 	}
-}
-
-func isErr(err, want error) bool {
-	for ; err != nil; err = unwrapOne(err) {
-		if err == want {
-			return true
-		}
-	}
-	return false
-}
-
-func unwrapOne(err error) error {
-	u, ok := err.(interface{ Unwrap() error })
-	if !ok {
-		return nil
-	}
-	return u.Unwrap()
 }
 
 func TestIndexesAgreeWithALinearScan(t *testing.T) {

@@ -49,11 +49,6 @@ func (s *selector) matches(p *Person) bool {
 	return (s.role == "" || s.role == p.Role) && (s.tag == "" || slices.Contains(p.Tags, s.tag))
 }
 
-// everybody reports whether s picks all.
-func (s *selector) everybody() bool {
-	return len(s.users) == 0 && len(s.groups) == 0 && s.role == "" && s.tag == ""
-}
-
 // members returns the names that s picks; everybody can't be listed and is nobody here.
 func (s *selector) members(people People) []string {
 	var names []string

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -216,7 +217,7 @@ func (d *document) condition(n ast.Node, pair bool) (string, *vm.Program) {
 // misread notes what is wrong with the expression src at n, inside it where that can be told.
 func (d *document) misread(n ast.Node, what, src string, err error) {
 	line, column := d.at(n)
-	if m, ok := err.(*misreading); ok {
+	if m := new(misreading); errors.As(err, &m) {
 		t := n.GetToken()
 		if t != nil && strings.Contains(t.Origin, src) && !strings.Contains(src, "\n") {
 			column += m.column

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -226,7 +227,7 @@ func (d *document) featureNames(id, name string, n ast.Node, zones []geo.Zone) [
 
 // reason is what went wrong with a file, without its name.
 func reason(err error) error {
-	if e, ok := err.(*fs.PathError); ok {
+	if e := new(fs.PathError); errors.As(err, &e) {
 		return e.Err
 	}
 	return err

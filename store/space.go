@@ -16,7 +16,8 @@ func Space(dir string) (free, total int64, err error) {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return 0, 0, fmt.Errorf("store: %s: %w", dir, err)
 	}
-	return int64(s.Bavail) * int64(s.Bsize), int64(s.Blocks) * int64(s.Bsize), nil
+	block := int64(s.Bsize) //nolint:unconvert // its type differs between platforms
+	return int64(s.Bavail) * block, int64(s.Blocks) * block, nil
 }
 
 // Reserve is the free space in bytes below which a store with this memory budget

@@ -279,9 +279,9 @@ func startProcess(name, address, dir string, cmd *exec.Cmd) (*process, error) {
 }
 
 func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // Kill follows
-	kill := time.AfterFunc(15*time.Second, func() { p.cmd.Process.Kill() })
-	p.cmd.Wait() //nolint:errcheck // it was told to end
+	p.cmd.Process.Signal(syscall.SIGTERM)                                   //nolint:errcheck // Kill follows
+	kill := time.AfterFunc(15*time.Second, func() { p.cmd.Process.Kill() }) //nolint:errcheck // it may have ended
+	p.cmd.Wait()                                                            //nolint:errcheck // it was told to end
 	kill.Stop()
 	os.RemoveAll(p.dir) //nolint:errcheck // a temporary folder
 }

@@ -46,7 +46,7 @@ func readTrack(name string) ([]geo.Fix, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	fixes, err := rules.ReadTrack(f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

@@ -85,10 +85,9 @@ func TestHistoryIsExact(t *testing.T) {
 func TestExportRepeatsTheEvents(t *testing.T) {
 	r, seed := random(t)
 	w := newWorld(t, depot)
-	at := start / 1000
 	for i := range 500 {
 		w.now += 1 + r.Int64N(60_000)
-		at = w.now/1000 - r.Int64N(30)
+		at := w.now/1000 - r.Int64N(30)
 		who := []string{"ann", "bob"}[r.IntN(2)]
 		batch := make([]string, 1+max(0, r.IntN(12)-8))
 		for j := range batch {

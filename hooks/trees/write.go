@@ -102,7 +102,7 @@ func (h *Hook) writeTable(p *Policy, r *hooks.Request, level []string) error {
 	switch {
 	case len(rest) < t.least || len(rest) > t.most || slices.Contains(rest, "") || kind == "read" && rest[0] != "u" && rest[0] != "g":
 		return refuse(mqtt.TopicNameInvalid, "publish to %s/%s/%s%s", t.tree, whose, kind, t.rest)
-	case t.own && name != me && !(t.gateway && p.Entries.Gateway(r.Identity, hooks.DecodeName(name))):
+	case t.own && name != me && (!t.gateway || !p.Entries.Gateway(r.Identity, hooks.DecodeName(name))):
 		return refuse(mqtt.TopicNameInvalid, "publish your own %s to %s/%s/%s%s", kind, t.tree, me, kind, t.rest)
 	}
 	return nil
