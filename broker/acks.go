@@ -9,7 +9,7 @@ import (
 
 // ack applies a PUBACK, PUBREC, PUBREL or PUBCOMP from a client.
 func (c *core) ack(s *session, a mqtt.Ack) bool {
-	if c.full() && (s.lasting || s.inbox != nil || len(s.groups) > 0) {
+	if c.full() && s.writes() {
 		return false
 	}
 	switch a.Type {

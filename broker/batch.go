@@ -62,7 +62,7 @@ func (c *core) keep(from *conn) {
 		b.many = true
 	}
 	if from != nil {
-		from.pend = b.n
+		from.pend.Store(b.n)
 	}
 }
 
@@ -109,12 +109,14 @@ func (c *core) seal() {
 	c.commits <- b
 }
 
-// metaRecord is kind, version, the clock, and the next free numbers.
+// metaRecord is kind, version, the clock, the next free numbers, and the stamp of
+// retained messages.
 func (c *core) metaRecord() []byte {
 	rec := []byte{'M', 1}
 	rec = binary.BigEndian.AppendUint64(rec, uint64(c.clock.now))
 	rec = binary.BigEndian.AppendUint64(rec, c.cur.n)
-	return binary.BigEndian.AppendUint64(rec, c.nextID)
+	rec = binary.BigEndian.AppendUint64(rec, c.nextID)
+	return binary.BigEndian.AppendUint64(rec, c.stamp)
 }
 
 // committed is called when batch b is on stable storage: its effects leave, in
@@ -125,6 +127,7 @@ func (c *core) committed(b *batch) {
 	for i := range b.effects {
 		c.run(&b.effects[i])
 	}
+	c.left.Store(b.n)
 	c.resumeParked()
 }
 

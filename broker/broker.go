@@ -207,9 +207,12 @@ func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
 	if !mqtt.ValidTopicName([]byte(m.Topic)) {
 		return fmt.Errorf("broker: publish: topic %q is not a topic name", m.Topic)
 	}
+	if n := m.Size(); n > b.cfg.Limits.Packet {
+		return fmt.Errorf("broker: publish to %s: %d bytes; at most %d", m.Topic, n, b.cfg.Limits.Packet)
+	}
 	done := make(chan struct{})
 	var failed error // read after done is closed
-	b.core.mail.post(command{kind: cmdCall, call: func() { b.core.publishInside(m, func(err error) { failed = err; close(done) }) }})
+	b.core.mail.post(command{kind: cmdCall, passing: true, call: func() { b.core.publishInside(m, func(err error) { failed = err; close(done) }) }})
 	select {
 	case <-done:
 		return failed
@@ -223,6 +226,14 @@ func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
 // publishInside routes a message of the server's own and calls done when it is
 // durable, or with an error.
 func (c *core) publishInside(m *mqtt.Message, done func(error)) {
+	if noSpace := c.b.noSpace.Load(); (noSpace || c.full()) && c.keeps(m, nil) {
+		if noSpace {
+			done(errNoSpace)
+			return
+		}
+		c.deferred = append(c.deferred, command{kind: cmdCall, call: func() { c.publishInside(m, done) }})
+		return
+	}
 	kept, err := c.route(m, nil)
 	if err != nil {
 		done(err)

@@ -11,7 +11,7 @@ const bypassMost = 32
 // something in the core that it must not overtake. It reports false, and has
 // done nothing, if the core has to route the message.
 func (c *conn) bypass(m *mqtt.Message) bool {
-	if len(c.out) > 0 || c.inCore.Load() > 0 || c.b.core.inTree(m.Topic) || c.b.core.wanted(m.Topic) {
+	if len(c.out) > 0 || c.waits() || c.b.core.inTree(m.Topic) || c.b.core.wanted(m.Topic) {
 		return false
 	}
 	var to [bypassMost]straight
@@ -39,6 +39,10 @@ func (c *conn) bypass(m *mqtt.Message) bool {
 	c.b.stats.routed(n)
 	return true
 }
+
+// waits reports whether the connection has a command in the core whose effects have
+// not left. A command has noted its batch before it is counted as applied.
+func (c *conn) waits() bool { return c.inCore.Load() > 0 || c.pend.Load() > c.b.core.left.Load() }
 
 // straight is one subscriber of a bypassing message.
 type straight struct {

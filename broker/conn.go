@@ -37,9 +37,12 @@ type conn struct {
 
 	// Owned by the core.
 	sess    *session
-	pend    uint64 // the last batch that holds an effect of this connection
 	parked  []command
 	unacked int
+
+	// pend is the last batch that holds an effect of this connection. The core
+	// writes it.
+	pend atomic.Uint64
 
 	spoke   atomic.Int64 // when it last sent something, since the broker's start
 	inCore  atomic.Int32 // commands that the core has not applied

@@ -22,7 +22,8 @@ type connectRequest struct {
 // over, the old state is resumed or discarded, and CONNACK follows the commit
 // of what the old epoch still had in the core.
 func (c *core) connect(cn *conn, r *connectRequest) bool {
-	if c.full() {
+	key := sessionKey{r.identity.User, r.identity.Client}
+	if c.full() && (r.packet.SessionExpiry > 0 || r.packet.Will != nil || c.sessions[key] != nil) {
 		return false
 	}
 	if r.rights != c.b.rights.Load() { // it was let in by what holds no longer
@@ -35,7 +36,6 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 		}})
 		return true
 	}
-	key := sessionKey{r.identity.User, r.identity.Client}
 	s, ended := c.closeEpoch(cn, key, r.packet.CleanStart)
 	present := s != nil
 	if s == nil {
@@ -68,7 +68,7 @@ func (c *core) closeEpoch(cn *conn, key sessionKey, clean bool) (s *session, end
 	ended = s.stored
 	if old := s.conn; old != nil {
 		c.takeOver(s)
-		cn.pend = old.pend // what it has in the core is the client's, too
+		cn.pend.Store(old.pend.Load()) // what it has in the core is the client's, too
 	} else {
 		c.look(s) // its will or its end may be due
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/geocast/geocast/hooks"
@@ -38,12 +39,14 @@ type core struct {
 	viewers  []hooks.Tree
 	forgot   int64 // when the appliers last forgot old writes
 
-	nextID    uint64
+	nextID uint64
+	stamps
 	publishes uint64
 	targets   []target
 	cur       *batch
 	syncing   *batch
 	released  uint64
+	left      atomic.Uint64 // the last batch whose effects have left; read by QoS 0 publishers
 	openBytes int
 	outputs   [][]*conn   // by flusher: those that have output since the last flush
 	commits   chan *batch // to the committer; closed by loop
@@ -141,6 +144,8 @@ type command struct {
 	from *hooks.Publish // set if a hook prepared something for the Appliers
 	any  any            // *connectRequest, *subscription, *mqtt.Unsubscribe, *mqtt.Disconnect
 	call func()
+	// passing means that call writes nothing, or sees to it by itself.
+	passing bool
 }
 
 // flushEvery is after how many commands of a long round output is handed on.
@@ -213,7 +218,7 @@ func (c *core) take(cmd command) {
 	if c.full() && c.syncing == nil {
 		c.seal()
 	}
-	if cmd.kind == cmdCall && c.full() {
+	if cmd.kind == cmdCall && !cmd.passing && c.full() {
 		c.deferred = append(c.deferred, cmd)
 		return
 	}
@@ -290,7 +295,7 @@ func (c *core) apply(cmd command) bool {
 	case cmdUnsubscribe:
 		return c.unsubscribe(s, cmd.any.(*mqtt.Unsubscribe))
 	case cmdDisconnect, cmdGone:
-		if c.full() {
+		if c.full() && s.writes() {
 			return false
 		}
 		if cmd.kind == cmdGone {

@@ -18,8 +18,8 @@ func (c *core) emit(from *conn, kept bool, e effect) {
 	switch {
 	case kept:
 		c.cur.effects = append(c.cur.effects, e)
-	case from != nil && from.pend > c.released:
-		b := c.batchOf(from.pend)
+	case from != nil && from.pend.Load() > c.released:
+		b := c.batchOf(from.pend.Load())
 		b.effects = append(b.effects, e)
 	default:
 		c.run(&e)
@@ -42,7 +42,7 @@ func (c *core) run(e *effect) {
 // ends.
 func (c *core) sendAck(cn *conn, a mqtt.Ack) {
 	if a.Type == mqtt.PUBACK || a.Type == mqtt.PUBCOMP || a.Type == mqtt.PUBREC && a.Reason >= 0x80 {
-		cn.unacked--
+		cn.unacked = max(cn.unacked-1, 0) // PUBREL may be of an earlier connection
 	}
 	if cn.mute || !cn.takes(len(a.ReasonString)) {
 		a.ReasonString = ""

@@ -9,20 +9,19 @@ import (
 // command holds the core for long.
 const eraseStep = 256
 
-// erase removes what is stored of an ended session beside its record.
+// ofSession are the tables with records of a session beside its own and its
+// subscriptions.
+var ofSession = []store.Table{tableIn2, tableOut2, tableReplay, tableDone}
+
+// erase removes what is stored of an ended session beside its record, once what the
+// open batch writes of it is there, too.
 func (c *core) erase(s *session) {
-	for id := range s.in2 {
-		c.cur.w.Delete(tableIn2, packetKey(s.id, id))
-	}
-	if s.out != nil {
-		s.out.window.All(func(id uint16, _ mqtt.OutState, _ *flight) {
-			c.cur.w.Delete(tableOut2, packetKey(s.id, id))
-		})
-	}
-	c.eraseTable(tableOut2, s.id)
-	c.eraseTable(tableReplay, s.id)
-	c.eraseTable(tableDone, s.id)
-	c.then(func() { c.eraseLog(s.queue.log) }) // what the open batch writes goes, too
+	c.then(func() {
+		for _, t := range ofSession {
+			c.eraseTable(t, s.id)
+		}
+		c.eraseLog(s.queue.log)
+	})
 }
 
 // eraseTable removes the records of one session from a table, in steps.

@@ -23,13 +23,13 @@ const largeBody = 4 << 10
 // routed, and the acknowledgement follows what it obliges us to keep.
 func (c *core) publish(s *session, cmd *command) bool {
 	noSpace := c.b.noSpace.Load()
-	keeps := (noSpace || c.full()) && c.keeps(s, cmd)
+	keeps := (noSpace || c.full()) && (cmd.qos == 2 && s.lasting || c.keeps(cmd.msg, s))
 	if keeps && !noSpace {
 		return false // passing traffic does not wait for the disk
 	}
 	cn := cmd.conn
 	if cmd.qos > 0 {
-		if cn.unacked >= c.cfg.Limits.ReceiveMaximum {
+		if cn.version == mqtt.V5 && cn.unacked >= c.cfg.Limits.ReceiveMaximum {
 			c.drop(cn, mqtt.ReceiveMaximumExceeded, "more unacknowledged publishes than Receive Maximum") // [MQTT-3.3.4-9]
 			return true
 		}
@@ -39,8 +39,11 @@ func (c *core) publish(s *session, cmd *command) bool {
 	if cmd.qos == 2 {
 		ack.Type = mqtt.PUBREC
 		if _, again := s.in2[cmd.id]; again {
-			cn.unacked--
 			c.emit(cn, false, effect{conn: cn, ack: ack})
+			return true
+		}
+		if len(s.in2) >= most2 {
+			c.drop(cn, mqtt.ReceiveMaximumExceeded, "more QoS 2 publishes that were never released than a session may have")
 			return true
 		}
 	}
@@ -80,15 +83,19 @@ func (c *core) publish(s *session, cmd *command) bool {
 	return true
 }
 
+// most2 is how many QoS 2 identifiers of a session may wait for their PUBREL: its
+// client's Receive Maximum counts anew on each connection.
+const most2 = 2048
+
 // keeps reports whether a publish will have to write something.
-func (c *core) keeps(s *session, cmd *command) bool {
-	if cmd.msg.Retain || cmd.qos == 2 && s.lasting {
+func (c *core) keeps(m *mqtt.Message, from *session) bool {
+	if m.Retain {
 		return true
 	}
-	if c.wanted(cmd.msg.Topic) {
+	if c.wanted(m.Topic) {
 		return true
 	}
-	c.match(cmd.msg, s)
+	c.match(m, from)
 	for i := range c.targets {
 		if c.targets[i].durable() {
 			return true
@@ -266,12 +273,13 @@ func (c *core) storeBody(m *mqtt.Message, n int) uint64 {
 
 // retain sets or clears what stays on the message's topic [MQTT-3.3.1-5, -6].
 func (c *core) retain(m *mqtt.Message) {
+	c.changes(m.Topic)
 	if len(m.Payload) == 0 {
 		c.cur.w.Delete(tableRetained, []byte(m.Topic))
 		c.topics.Delete(m.Topic)
 		return
 	}
-	rec := retained.AppendRecord(nil, c.cur.n, m)
+	rec := retained.AppendRecord(nil, c.stamp, m)
 	c.cur.w.Put(tableRetained, []byte(m.Topic), rec)
 	c.topics.Set(m.Topic, len(rec))
 }

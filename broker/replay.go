@@ -28,7 +28,7 @@ func (c *core) newReplay(s *session, filter string, o subOptions) *replay {
 	if c.topics.Len() == 0 {
 		return nil
 	}
-	r := &replay{cursor: retained.Replay{Filter: filter, AsOf: c.cur.n}, options: o}
+	r := &replay{cursor: retained.Replay{Filter: filter, AsOf: c.asOf()}, options: o}
 	c.saveReplay(s, r)
 	return r
 }
@@ -126,8 +126,10 @@ func (c *core) startReplays(s *session, cn *conn, rs []*replay) {
 	if s.conn != cn || len(rs) == 0 {
 		return
 	}
-	for _, r := range rs {
-		r.cursor.AsOf = max(r.cursor.AsOf, c.released)
+	if n := c.retainedIn; n > c.released { // what stood there can't be read yet
+		b := c.batchOf(n)
+		b.effects = append(b.effects, effect{do: func() { c.startReplays(s, cn, rs) }})
+		return
 	}
 	s.replays = append(s.replays, rs...)
 	c.replayOn(s)
@@ -149,19 +151,28 @@ func (c *core) replayOn(s *session) {
 		return
 	}
 	r.reading = true
-	next, now, cn := r.cursor, c.clock.now, s.conn
+	c.reading++
+	next, now, cn, lost := r.cursor, c.clock.now, s.conn, c.lostChanges
+	lasting := s.lasting
 	c.b.work(func() {
 		var page []*mqtt.Message
 		err := next.Next(retainedTable{c.store}, now, pageItems, pageBytes, func(m *mqtt.Message) { page = append(page, m) })
-		c.mail.post(command{kind: cmdCall, call: func() { c.replayed(s, cn, r, next, page, err) }})
+		c.mail.post(command{kind: cmdCall, passing: !lasting, call: func() {
+			page, current := c.unchanged(next.AsOf, lost, page)
+			c.replayed(s, cn, r, next, page, err, current)
+		}})
 	})
 }
 
-func (c *core) replayed(s *session, cn *conn, r *replay, next retained.Replay, page []*mqtt.Message, err error) {
+func (c *core) replayed(s *session, cn *conn, r *replay, next retained.Replay, page []*mqtt.Message, err error, current bool) {
 	if s.conn != cn || s.gone || !slices.Contains(s.replays, r) {
 		return
 	}
 	r.reading = false
+	if !current {
+		c.replayOn(s) // once more
+		return
+	}
 	if err != nil {
 		c.log.Error("retained messages could not be read", "filter", r.cursor.Filter, "err", err)
 		next.Done = true

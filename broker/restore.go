@@ -60,13 +60,14 @@ func (c *core) restoreMeta() (saved int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if len(v) < 26 || v[0] != 'M' {
+	if len(v) < 34 || v[0] != 'M' {
 		return 0, errors.New("broker: malformed core record")
 	}
 	saved = int64(binary.BigEndian.Uint64(v[2:]))
 	c.released = binary.BigEndian.Uint64(v[10:])
 	c.cur.n = c.released + 1
 	c.nextID = binary.BigEndian.Uint64(v[18:])
+	c.stamp = binary.BigEndian.Uint64(v[26:])
 	return saved, nil
 }
 
@@ -195,12 +196,16 @@ func (c *core) restoreMember(s *session, filter string, o subOptions, ids map[st
 
 func (c *core) restoreIn2(byID map[uint64]*session) error {
 	return c.store.Scan(tableIn2, nil, nil, func(key, _ []byte) store.Next {
-		if s := byID[binary.BigEndian.Uint64(key)]; s != nil {
-			if s.in2 == nil {
-				s.in2 = make(map[uint16]struct{})
-			}
-			s.in2[binary.BigEndian.Uint16(key[8:])] = struct{}{}
+		id := binary.BigEndian.Uint64(key)
+		s := byID[id]
+		if s == nil { // left by an interrupted erasure
+			c.mail.post(command{kind: cmdCall, call: func() { c.eraseTable(tableIn2, id) }})
+			return store.SkipTo(be8(id + 1))
 		}
+		if s.in2 == nil {
+			s.in2 = make(map[uint16]struct{})
+		}
+		s.in2[binary.BigEndian.Uint16(key[8:])] = struct{}{}
 		return store.Next{}
 	})
 }

@@ -57,6 +57,9 @@ type session struct {
 	matchAt int
 }
 
+// writes reports whether what the session does may have to be written.
+func (s *session) writes() bool { return s.stored || s.lasting || s.inbox != nil || len(s.groups) > 0 }
+
 // ready reports whether the session has a connection that its CONNACK was sent
 // to: nothing else may be sent before [MQTT-3.2.0-1].
 func (s *session) ready() bool { return s.conn != nil && !s.gone && s.live.Load() == s.conn }

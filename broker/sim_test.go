@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,15 +22,17 @@ type sim struct {
 	mem  *store.Memory
 	b    *broker.Broker
 	live []net.Conn
+	goOn func() // lets held commits go on
 }
 
 // simulate runs f in a bubble.
 func simulate(t *testing.T, cfg broker.Config, f func(s *sim)) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg.Log = quiet
-		s := &sim{t: t, cfg: cfg, mem: store.NewMemory()}
+		s := &sim{t: t, cfg: cfg, mem: store.NewMemory(), goOn: func() {}}
 		s.start()
 		defer s.stop()
+		defer func() { s.goOn() }() // also of a test that failed
 		f(s)
 	})
 }
@@ -94,9 +97,10 @@ func (s *sim) dial(v mqtt.Version) *client {
 
 // hold makes every commit wait; the function that it returns lets them go on.
 func (s *sim) hold() (goOn func()) {
-	gate := make(chan struct{})
-	s.mem.Hold(gate)
-	return func() { close(gate); s.mem.Hold(nil); synctest.Wait() }
+	gate, mem := make(chan struct{}), s.mem
+	mem.Hold(gate)
+	s.goOn = sync.OnceFunc(func() { close(gate); mem.Hold(nil); synctest.Wait() })
+	return s.goOn
 }
 
 // still turns the keep alive off: time is nothing in a bubble.

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/geocast/geocast/mqtt"
 )
@@ -9,7 +10,7 @@ import (
 // subscribe applies a SUBSCRIBE that was validated and authorised: refused
 // filters carry their reason in the request.
 func (c *core) subscribe(s *session, p *subscription) bool {
-	if c.full() {
+	if c.full() && (s.writes() || slices.ContainsFunc(p.Filters, func(f mqtt.Subscription) bool { return c.isInbox(s, f.Filter) })) {
 		return false
 	}
 	cn := s.conn
@@ -90,7 +91,7 @@ func (c *core) isInbox(s *session, filter string) bool {
 
 // unsubscribe applies an UNSUBSCRIBE.
 func (c *core) unsubscribe(s *session, p *mqtt.Unsubscribe) bool {
-	if c.full() {
+	if c.full() && s.writes() {
 		return false
 	}
 	cn := s.conn

@@ -87,6 +87,12 @@ func (m *Message) Append(dst []byte) []byte {
 	return appendField(dst, m.User)
 }
 
+// Size is the length in bytes of what the message carries: about what it takes on
+// the wire and in the store.
+func (m *Message) Size() int {
+	return len(m.Topic) + len(m.Payload) + len(m.ContentType) + len(m.ResponseTopic) + len(m.Correlation) + len(m.User)
+}
+
 func appendField[T ~[]byte | ~string](dst []byte, v T) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(v))), v...)
 }

@@ -19,7 +19,7 @@ type Scanner interface {
 	ScanRetained(prefix, from []byte, fn func(topic, record []byte) (seek []byte, more bool)) error
 }
 
-// The stored form: 'R', version 1, the commit's number, the message.
+// The stored form: 'R', version 1, the stamp, the message.
 const (
 	recordKind    = 'R'
 	recordVersion = 1
@@ -28,15 +28,16 @@ const (
 // ErrRecord is returned for a record that is malformed.
 var ErrRecord = errors.New("retained: malformed record")
 
-// AppendRecord appends the stored form of a retained message that the batch
-// numbered commit writes.
-func AppendRecord(dst []byte, commit uint64, m *mqtt.Message) []byte {
-	dst = binary.BigEndian.AppendUint64(append(dst, recordKind, recordVersion), commit)
+// AppendRecord appends the stored form of a retained message. stamp is its place
+// among all changes of retained messages and all replays, as the caller counts: it
+// never falls, and rises between a replay's AsOf and a change after it.
+func AppendRecord(dst []byte, stamp uint64, m *mqtt.Message) []byte {
+	dst = binary.BigEndian.AppendUint64(append(dst, recordKind, recordVersion), stamp)
 	return m.Append(dst)
 }
 
 // DecodeRecord is the inverse of AppendRecord. The message aliases b.
-func DecodeRecord(b []byte) (commit uint64, m *mqtt.Message, err error) {
+func DecodeRecord(b []byte) (stamp uint64, m *mqtt.Message, err error) {
 	if len(b) < 10 || b[0] != recordKind {
 		return 0, nil, ErrRecord
 	}
@@ -48,11 +49,11 @@ func DecodeRecord(b []byte) (commit uint64, m *mqtt.Message, err error) {
 }
 
 // Replay is a cursor over the retained messages that one filter matches, in topic
-// order, as of a commit: what was written after it is left out, since it was
+// order, as of a stamp: what changed after it is left out, since it was
 // delivered live. The zero value matches nothing.
 type Replay struct {
 	Filter string
-	// AsOf is the number of the last commit that counts.
+	// AsOf is the stamp of the last change that counts.
 	AsOf uint64
 	// After is the last topic that was looked at.
 	After string
@@ -85,12 +86,12 @@ func (r *Replay) Next(s Scanner, now int64, maxMessages, maxBytes int, fn func(*
 		budget--
 		var seek []byte
 		if mqtt.Match(r.Filter, t) {
-			commit, m, err := DecodeRecord(append([]byte(nil), record...))
+			stamp, m, err := DecodeRecord(append([]byte(nil), record...))
 			if err != nil {
 				bad = err
 				return nil, false
 			}
-			if commit <= r.AsOf && (m.Expires == 0 || m.Expires > now) {
+			if stamp <= r.AsOf && (m.Expires == 0 || m.Expires > now) {
 				fn(m)
 				maxMessages--
 				maxBytes -= len(m.Payload)
