@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -60,8 +61,15 @@ func (b *Broker) serveListener(l net.Listener, secure, web bool) {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/mqtt", b.Handler())
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: b.cfg.Limits.Connect}
-	b.wg.Go(func() { srv.Serve(l) }) //nolint:errcheck // it ends when the listener is closed
+	srv := &http.Server{
+		Handler: mux, MaxHeaderBytes: 16 << 10,
+		ReadTimeout: b.cfg.Limits.Connect, WriteTimeout: b.cfg.Limits.Connect, IdleTimeout: b.cfg.Limits.Connect, // until it is a WebSocket
+		ErrorLog: slog.NewLogLogger(b.log.Handler(), slog.LevelDebug),
+	}
+	b.wg.Go(func() {
+		srv.Serve(l) //nolint:errcheck // it ends when the listener is closed
+		srv.Close()  //nolint:errcheck // those that have not become a WebSocket
+	})
 }
 
 // accept takes connections until the listener is closed. When the process has
