@@ -24,7 +24,7 @@ func TestMain(m *testing.M) {
 // of it.
 func TestSessions(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/script", Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"port": setPorts, "retry": retry, "save": save, "await": await, "exits": exits, "signal": send,
+		"port": setPorts, "retry": retry, "cert": cert, "save": save, "await": await, "exits": exits, "signal": send,
 	}})
 }
 
@@ -96,6 +96,11 @@ func send(ts *testscript.TestScript, _ bool, args []string) {
 	for _, c := range ts.BackgroundCmds() {
 		ts.Check(c.Process.Signal(s))
 	}
+}
+
+// cert makes a certificate of localhost that signs itself: cert CERT KEY
+func cert(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(makePair(ts.MkAbs(args[0]), ts.MkAbs(args[1]), "localhost"))
 }
 
 // retry runs a command until it succeeds: retry COMMAND...
