@@ -39,7 +39,7 @@ func (c *aclCheckCmd) Run() error {
 type aclExplainCmd struct {
 	ACL    string `help:"Access file." type:"existingfile" placeholder:"FILE"`
 	Users  string `help:"Users file; without it, open mode." type:"existingfile" placeholder:"FILE"`
-	User   string `help:"Who asks; nobody if left out, as an anonymous client." short:"u" placeholder:"NAME"`
+	User   string `help:"Who asks; nobody if left out, as an anonymous client (in open mode: whom the client id names)." short:"u" placeholder:"NAME"`
 	Client string `help:"The client id." short:"i" default:"client" placeholder:"ID"`
 	Will   bool   `help:"Ask about a will."`
 	JSON   bool   `help:"One JSON object."`
@@ -55,26 +55,15 @@ func (aclExplainCmd) Help() string {
 
 It prints allowed or refused and what decides: the line of the access file, or the table of topics in docs/access.md.
 The exit code is 0 for allowed and 1 for refused. A subscription in users/ that is allowed still shows the positions of
-those only who share them.`
+those only who share them, and a message to a group is taken from its members only.`
 }
 
 // Run asks as the broker would.
 func (c *aclExplainCmd) Run() error {
-	r, err := c.request()
+	allowed, why, err := c.explain()
 	if err != nil {
 		return usageError{err}
 	}
-	files := hookFiles{users: c.Users, acl: c.ACL}
-	read, err := files.read()
-	if err != nil {
-		return usageError{err}
-	}
-	policy := read.policy
-	if _, known := policy.People.User(c.User); c.Users != "" && c.User != "" && !known {
-		return usageError{fmt.Errorf("%s knows no user %q", c.Users, c.User)}
-	}
-	access := trees.New(c.Users == "", policy, georules.New(&rules.Set{}, policy.People), chat.New(policy.People, false))
-	allowed, why := access.Explain(r)
 	word := map[bool]string{true: "allowed", false: "refused"}[allowed]
 	if c.JSON {
 		err = json.NewEncoder(os.Stdout).Encode(struct {
@@ -88,6 +77,29 @@ func (c *aclExplainCmd) Run() error {
 		return quietError{fmt.Errorf("refused")}
 	}
 	return err
+}
+
+// explain asks as the broker does for a client that is in.
+func (c *aclExplainCmd) explain() (allowed bool, why string, err error) {
+	r, err := c.request()
+	if err != nil {
+		return false, "", err
+	}
+	if c.Users == "" && c.User == "" {
+		r.Identity.User = c.Client // in open mode a client without a user name is who its client id says
+	}
+	files := hookFiles{users: c.Users, acl: c.ACL}
+	read, err := files.read()
+	if err != nil {
+		return false, "", err
+	}
+	policy := read.policy
+	if _, known := policy.People.User(c.User); c.Users != "" && c.User != "" && !known {
+		return false, "", fmt.Errorf("%s knows no user %q", c.Users, c.User)
+	}
+	access := trees.New(c.Users == "", policy, georules.New(&rules.Set{}, policy.People), chat.New(policy.People, false))
+	allowed, why = access.Explain(r)
+	return allowed, why, nil
 }
 
 // request is what the broker would ask for the flags.
