@@ -152,11 +152,32 @@ func TestPolygonFaultsAreNamed(t *testing.T) {
 		{"two points", []geo.Position{{Lat: 1, Lon: 1}, {Lat: 2, Lon: 2}}, geo.ErrFewPoints},
 		{"latitude 91", []geo.Position{{Lat: 91, Lon: 1}, {Lat: 2, Lon: 2}, {Lat: 1, Lon: 3}}, geo.ErrPosition},
 		{"bow tie", []geo.Position{{Lat: 0, Lon: 0}, {Lat: 10, Lon: 10}, {Lat: 10, Lon: 0}, {Lat: 0, Lon: 10}}, geo.ErrCrossing},
+		{"on a line", []geo.Position{{Lat: 0, Lon: 0}, {Lat: 1, Lon: 1}, {Lat: 3, Lon: 3}}, geo.ErrNoArea},
 		{"around the pole", []geo.Position{{Lat: 80, Lon: -170}, {Lat: 80, Lon: -50}, {Lat: 80, Lon: 70}, {Lat: 80, Lon: 175}}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := geo.NewPolygon(c.ring)
 			if c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("got %v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func TestHolesAreInside(t *testing.T) {
+	at := func(west, east float64) (ring []geo.Position) {
+		for _, p := range square(west, east) {
+			ring = append(ring, geo.Position{Lat: p.Lat / 2, Lon: p.Lon})
+		}
+		return ring
+	}
+	for _, c := range []struct {
+		name string
+		hole []geo.Position
+		want error
+	}{{"inside", at(3, 6), nil}, {"at the edge", at(0, 6), nil}, {"partly outside", at(-1, 6), geo.ErrHole}, {"elsewhere", at(100, 106), geo.ErrHole}} {
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := geo.NewPolygon(square(0, 10), c.hole); !errors.Is(err, c.want) {
 				t.Errorf("got %v, want %v", err, c.want)
 			}
 		})

@@ -1,6 +1,7 @@
 package geo
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -73,6 +74,8 @@ var (
 	ErrFewPoints  = errors.New("geo: a ring has at least three different points")
 	ErrPosition   = errors.New("geo: a position is out of range")
 	ErrCrossing   = errors.New("geo: the ring crosses itself")
+	ErrNoArea     = errors.New("geo: the points of the ring lie on a line")
+	ErrHole       = errors.New("geo: the hole is not inside the polygon")
 	ErrAroundPole = errors.New("geo: the ring goes around a pole; cut it along 180° and the pole, as GeoJSON does")
 )
 
@@ -83,7 +86,7 @@ func NewPolygon(outer []Position, holes ...[]Position) (*Polygon, error) {
 	for i, r := range append([][]Position{outer}, holes...) {
 		u, err := unwrap(r)
 		if err == nil {
-			err = crossing(u)
+			err = cmp.Or(flat(u), crossing(u))
 		}
 		if err != nil && i > 0 {
 			err = fmt.Errorf("hole %d: %w", i, err)
@@ -92,7 +95,28 @@ func NewPolygon(outer []Position, holes ...[]Position) (*Polygon, error) {
 			return nil, err
 		}
 	}
-	return newPolygon(outer, holes)
+	p, err := newPolygon(outer, holes)
+	if err != nil {
+		return nil, err
+	}
+	for i, h := range p.holes {
+		for _, v := range h {
+			if in, _ := inRing(p.outer, v); !in {
+				return nil, fmt.Errorf("hole %d: %w: %g, %g", i+1, ErrHole, v.Lat, v.Lon)
+			}
+		}
+	}
+	return p, nil
+}
+
+// flat finds a ring without area.
+func flat(r []Position) error {
+	for i := 2; i < len(r); i++ {
+		if turn(r[0], r[1], r[i]) != 0 {
+			return nil
+		}
+	}
+	return ErrNoArea
 }
 
 // smallPolygon has its few corners beside it, in the same lines of the cache.

@@ -98,7 +98,8 @@ func (c crowd) matches(p *Person) bool {
 // crowd reads `who` or `of`: a selector or a list of them.
 func (d *document) crowd(n ast.Node, what string) crowd {
 	var c crowd
-	for _, item := range list(n) {
+	items := list(n)
+	for _, item := range items {
 		entries, ok := d.mapping(item, what)
 		if !ok {
 			continue
@@ -114,7 +115,7 @@ func (d *document) crowd(n ast.Node, what string) crowd {
 		}
 		c = append(c, s)
 	}
-	if len(c) == 0 {
+	if len(items) == 0 {
 		d.fault(n, "%s is empty; leave it out to mean everybody", what)
 	}
 	return c
@@ -220,7 +221,7 @@ func (d *document) origin(n ast.Node, situation Situation) (zone bool) {
 		}
 		return true
 	}
-	d.fault(n, "%q is neither subject nor zone%s", word, didYouMean(word, []string{"subject", "zone"}))
+	d.fault(n, "%q is neither subject nor zone%s; of: zone is the zone of the event", word, didYouMean(word, []string{"subject", "zone"}))
 	return false
 }
 

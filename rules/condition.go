@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/expr-lang/expr"
@@ -122,6 +123,8 @@ func (p *profile) compile(src string, words []string, options ...expr.Option) (p
 // Visit implements [ast.Visitor].
 func (p *profile) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
+	case *ast.CallNode:
+		p.refuse(n, "unknown function "+n.Callee.String()+"; known are "+oneOf(loopFree))
 	case *ast.PredicateNode, *ast.PointerNode:
 		p.refuse(n, "loops (all, any, filter, map …) are not allowed in an expression")
 	case *ast.BinaryNode:
@@ -150,6 +153,9 @@ func explainExpr(err error, words []string) *misreading {
 	var at *file.Error
 	if !errors.As(err, &at) {
 		text, _, _ := strings.Cut(err.Error(), "\n")
+		if strings.Contains(text, "maximum allowed nodes") {
+			text = fmt.Sprintf("more than %d names, numbers and operators", maxNodes)
+		}
 		return &misreading{text: text}
 	}
 	m := &misreading{column: at.Column, text: at.Message}
@@ -160,19 +166,52 @@ func explainExpr(err error, words []string) *misreading {
 		m.text = "unknown name " + name + didYouMean(name, append(words, loopFree...))
 	} else if _, name, ok := strings.Cut(at.Message, " has no field "); ok {
 		m.text = "unknown field " + name + fieldOf(name, words)
+	} else {
+		m.text = inWords(at.Message)
 	}
 	return m
 }
 
+// inWords is a message of the expression compiler as an operator understands it.
+func inWords(message string) string {
+	switch {
+	case message == "unexpected token EOF":
+		return "the expression ends too early"
+	case message == `unexpected token Operator("=")`:
+		return "a single =; equality is =="
+	case strings.HasPrefix(message, "bad number syntax"):
+		return strings.Replace(message, "bad number syntax:", "not a number:", 1) + "; numbers have no unit: metres, km/h, degrees, percent, seconds"
+	case strings.HasPrefix(message, "expected bool, but got "):
+		return "is " + typeNames.Replace(strings.TrimPrefix(message, "expected bool, but got ")) + "; a condition is true or false, as in fix.acc < 100"
+	case strings.Contains(message, "mismatched types"):
+		_, types, _ := strings.Cut(strings.TrimSuffix(message, ")"), "mismatched types ")
+		return "can't be compared or computed: " + typeNames.Replace(types)
+	}
+	return message
+}
+
+var typeNames = strings.NewReplacer("float64", "a number", "int", "a number", "[]string", "a list", "string", "a text", "bool", "true or false", "map[string]interface {}", "a mapping")
+
+// aliases are what others call our words; of several the first that a place knows is meant.
+var aliases = map[string][]string{
+	"speed": {"kmh", "vel"}, "kmh": {"vel"}, "velocity": {"vel"}, "accuracy": {"acc"}, "battery": {"batt"}, "latitude": {"lat"}, "longitude": {"lon"}, "lng": {"lon"},
+	"course": {"cog"}, "heading": {"cog"}, "altitude": {"alt"}, "time": {"tst"}, "timestamp": {"tst"}, "user": {"name"}, "attrs": {"attr"}, "group": {"groups"},
+	"with": {"of"}, "distance": {"within"}, "condition": {"if"}, "message": {"text"}, "ttl": {"expiry"},
+}
+
+func aliasOf(word string, known []string) string {
+	for _, other := range aliases[word] {
+		if slices.Contains(known, other) {
+			return other
+		}
+	}
+	return ""
+}
+
 // fieldOf suggests the field that name may stand for: a near spelling, or what others call it.
 func fieldOf(name string, words []string) string {
-	for _, alias := range [...][2]string{
-		{"speed", "kmh"}, {"velocity", "vel"}, {"accuracy", "acc"}, {"battery", "batt"}, {"latitude", "lat"}, {"longitude", "lon"}, {"lng", "lon"},
-		{"course", "cog"}, {"heading", "cog"}, {"altitude", "alt"}, {"time", "tst"}, {"timestamp", "tst"}, {"user", "name"}, {"attrs", "attr"}, {"group", "groups"},
-	} {
-		if name == alias[0] {
-			return fmt.Sprintf("; did you mean %q?", alias[1])
-		}
+	if other := aliasOf(name, words); other != "" {
+		return fmt.Sprintf("; did you mean %q?", other)
 	}
 	if hint := didYouMean(name, words); hint != "" {
 		return hint

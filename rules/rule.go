@@ -237,9 +237,9 @@ func (d *document) consent(n ast.Node) (contacts bool) {
 	case word == "contacts":
 		return true
 	case word == "asked":
-		d.fault(n, `"asked" is not supported yet in consent`)
+		d.fault(n, `"asked" is not supported yet in consent; write contacts, or leave it out`)
 	default:
-		d.fault(n, "consent is contacts%s", didYouMean(word, []string{"contacts"}))
+		d.fault(n, "consent %q is not known%s; write contacts, or leave it out", word, didYouMean(word, []string{"contacts"}))
 	}
 	return false
 }

@@ -50,7 +50,7 @@ func (l *loader) readSources(d *document, n ast.Node) {
 }
 
 func (d *document) source(n ast.Node, entries []entry) *Source {
-	s := &Source{}
+	s, before := &Source{}, len(d.faults)
 	for _, e := range entries {
 		switch e.key {
 		case "topic":
@@ -64,7 +64,7 @@ func (d *document) source(n ast.Node, entries []entry) *Source {
 	switch {
 	case !has(entries, "topic"):
 		d.fault(n, "a source has no topic; write for example topic: trackers/{who}/pos")
-	case s.Topic != "" && !slices.Contains(s.levels, "{who}") && !s.has("who"):
+	case len(d.faults) == before && !slices.Contains(s.levels, "{who}") && !s.has("who"):
 		d.fault(n, "the source does not say whose fixes these are; put {who} into topic or who into map")
 	}
 	return s
@@ -89,7 +89,7 @@ func (d *document) sourceTopic(s *Source, n ast.Node) {
 			}
 			filter[i] = "+"
 		case level != "+" && strings.ContainsAny(level, "+#{}\x00"):
-			d.fault(n, "topic: the level %q is neither {who}, {tracker}, + nor a fixed text", level)
+			d.fault(n, "topic: the level %q is neither {who}, {tracker}, + (one level) nor a fixed text", level)
 		}
 	}
 	if slices.Contains([]string{"users", "groups", "owntracks", ""}, s.levels[0]) || strings.HasPrefix(topic, "$") {

@@ -35,7 +35,7 @@ func parseLength(s string) (float64, error) {
 	if _, err := strconv.ParseFloat(s, 64); err == nil {
 		return 0, fmt.Errorf("%s has no unit; did you mean %s? (m, km, mi and ft are known)", s, s+"m")
 	}
-	return 0, fmt.Errorf("%q is not a length; write for example 300m or 1.5km", s)
+	return 0, fmt.Errorf("%q is not a length; write for example 300m or 1.5km (m, km, mi and ft are known)", s)
 }
 
 // parsePeriod reads a period such as 30s, 10m, 1h30m or 2d.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -42,13 +43,17 @@ func (d *document) root(text []byte) (root ast.Node) {
 		d.faults = append(d.faults, Fault{File: d.name, Text: fmt.Sprintf("larger than %d MB; move zones into GeoJSON files", maxFile>>20)})
 		return nil
 	}
+	if line, column := notUTF8(text); line > 0 {
+		d.faultAt(line, column, "not UTF-8 from here on; save the file as UTF-8")
+		return nil
+	}
 	if line := tooDeep(text); line > 0 {
 		d.faultAt(line, 1, "nested too deep")
 		return nil
 	}
 	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
 	if err != nil {
-		d.syntax(err)
+		d.syntax(text, err)
 		return nil
 	}
 	bodies := slices.DeleteFunc(file.Docs, func(doc *ast.DocumentNode) bool { return doc == nil || doc.Body == nil })
@@ -89,7 +94,22 @@ func tooDeep(text []byte) int {
 	return 0
 }
 
-func (d *document) syntax(err error) {
+// notUTF8 returns where text is not UTF-8, or 0.
+func notUTF8(text []byte) (line, column int) {
+	for row := range bytes.Lines(text) {
+		line, column = line+1, 1
+		for len(row) > 0 {
+			r, size := utf8.DecodeRune(row)
+			if r == utf8.RuneError && size == 1 {
+				return line, column
+			}
+			row, column = row[size:], column+1
+		}
+	}
+	return 0, 0
+}
+
+func (d *document) syntax(text []byte, err error) {
 	f := Fault{File: d.name, Text: err.Error()}
 	var at yaml.Error
 	if errors.As(err, &at) {
@@ -97,6 +117,14 @@ func (d *document) syntax(err error) {
 		f.Line, f.Column = place(at.GetToken())
 	}
 	f.Text, _, _ = strings.Cut(f.Text, "\n")
+	rows := bytes.Split(text, []byte("\n"))
+	switch at := max(f.Line-1, 0); {
+	case at >= len(rows):
+	case bytes.Contains(rows[at], []byte(" {{")):
+		f.Text += `; a text with {{…}} stands in quotes: "{{.who}} …"`
+	case bytes.HasPrefix(rows[at], []byte("\t")):
+		f.Text = "a tab; YAML is indented with spaces"
+	}
 	d.faults = append(d.faults, f)
 }
 
@@ -141,7 +169,7 @@ func (d *document) mapping(n ast.Node, what string) ([]entry, bool) {
 	case *ast.MappingValueNode:
 		values = []*ast.MappingValueNode{n}
 	default:
-		d.fault(n, "%s is %s; a mapping (key: value) is wanted here", what, kind(n))
+		d.fault(n, "%s is %s; a mapping (key: value) is wanted here%s", what, kind(n), example(what))
 		return nil, false
 	}
 	seen := make(map[string]int, len(values))
@@ -183,11 +211,35 @@ func list(n ast.Node) []ast.Node {
 	return []ast.Node{n}
 }
 
+// examples are how what is often mistaken is written.
+var examples = map[string]string{
+	"circle":  "circle: {lat: 48.137, lon: 11.575, radius: 300m}",
+	"polygon": "polygon: [[48.1, 11.5], [48.1, 11.6], [48.2, 11.6]]",
+	"a hole":  "holes: [[[48.1, 11.5], [48.1, 11.6], [48.2, 11.6]]]",
+	"when":    "when: {enter: depot}",
+	"near":    "near: {within: 500m, of: {group: crew}}",
+	"who":     "who: {role: driver}",
+	"of":      "of: {group: crew}",
+	"send":    `send: {text: "{{.who}} is at {{.zone}}"}`,
+	"rules":   "rules: {depot-in: {when: {enter: depot}, to: self}}",
+	"zones":   "zones: {depot: {circle: {lat: 48.137, lon: 11.575, radius: 300m}}}",
+	"sources": "sources: [{topic: trackers/{who}/pos, map: {lat: latitude, lon: longitude}}]",
+	"tags":    "tags: [school]",
+	"users":   "users: [ann, bob]",
+}
+
+func example(what string) string {
+	if e := examples[what]; e != "" {
+		return ", as in " + e
+	}
+	return ""
+}
+
 // sequence returns the items of n.
 func (d *document) sequence(n ast.Node, what string) ([]ast.Node, bool) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.fault(n, "%s is %s; a list is wanted here", what, kind(n))
+		d.fault(n, "%s is %s; a list is wanted here%s", what, kind(n), example(what))
 		return nil, false
 	}
 	return seq.Values, true
@@ -218,6 +270,12 @@ func scalar(n ast.Node) (string, bool) {
 // number returns n as a float.
 func (d *document) number(n ast.Node, what string) (float64, bool) {
 	switch v := n.(type) {
+	case *ast.InfinityNode, *ast.NanNode:
+		d.fault(n, "%s is not finite; a number is wanted here", what)
+		return 0, false
+	case *ast.StringNode:
+		d.fault(n, "%s is a text; a number is wanted here, decimal and without quotes", what)
+		return 0, false
 	case *ast.FloatNode:
 		return v.Value, true
 	case *ast.IntegerNode:
@@ -235,10 +293,13 @@ func (d *document) number(n ast.Node, what string) (float64, bool) {
 // unknown notes a key that has no meaning in what: misspelt, or not supported yet.
 func (d *document) unknown(e entry, what string, known, later []string) {
 	if slices.Contains(later, e.key) {
-		d.fault(e.at, "%q is not supported yet in %s", e.key, what)
+		d.fault(e.at, "%q is not supported yet in %s; known are %s", e.key, what, oneOf(known))
 		return
 	}
 	hint := didYouMean(e.key, known)
+	if other := aliasOf(e.key, known); other != "" {
+		hint = fmt.Sprintf("; did you mean %q?", other)
+	}
 	if hint == "" {
 		hint = "; known are " + oneOf(known)
 	}
