@@ -30,6 +30,7 @@ type Engine struct {
 	meetings map[meeting]int // how many pairs of trackers are near, per rule and users
 	oldest   *tracker        // the list of trackers by seen
 	newest   *tracker
+	asked    uint64
 	unasked  uint64
 
 	// A Replace makes the state of all trackers one of the set before; see reload.go.
@@ -152,7 +153,8 @@ func (t *tracker) enter(set *Set, zones []int) {
 
 // raiseZone asks the rules of zone z for situation s.
 func (e *Engine) raiseZone(s Situation, z int, t *tracker, who *Person) {
-	for _, r := range e.set.rulesAt(z, s) {
+	for _, r := range e.set.rulesAt(e.rules, z, s, who) {
+		e.asked++
 		if !r.who.matches(who) {
 			continue
 		}
@@ -241,6 +243,10 @@ func (e *Engine) holds(r *Rule) bool {
 // Unasked returns how often an `if` had no answer, for example because an attribute has another type than the rule expects.
 // That counts as no.
 func (e *Engine) Unasked() uint64 { return e.unasked }
+
+// Asked returns how often a rule was looked at: at a zone's edge those of the zone, and between neighbours those of the user who moved.
+// It does not grow with the rules that can't match.
+func (e *Engine) Asked() uint64 { return e.asked }
 
 func (e *Engine) setPerson(f *personFields, p *Person, t *tracker) {
 	*f = personFields{Name: p.Name, Role: p.Role, Groups: p.Groups, Tags: p.Tags, Attr: p.Attrs, Tracker: t.key.name}

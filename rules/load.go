@@ -24,7 +24,7 @@ type Set struct {
 	class     []uint32    // per zone: which of rulesOf are its rules
 	rulesOf   []zoneRules // each kind once, so that few lines of the cache serve many zones
 	index     geo.ZoneIndex
-	pairs     pairIndex
+	pairs     crowdIndex // the near rules, by either side
 }
 
 // Zones returns the zones in the order of the files. A zone of a GeoJSON file with several features is called file-zone/feature.
@@ -183,7 +183,7 @@ func (l *loader) set() (*Set, error) {
 	}
 	s.nearByKey = nearByKey(s.rules)
 	s.index.Load(s.zones)
-	s.pairs = newPairIndex(s.rules)
+	s.pairs = pairIndex(s.rules)
 	return s, nil
 }
 

@@ -8,28 +8,33 @@ import (
 	"github.com/geocast/geocast/geo"
 )
 
-// A pairIndex finds the near rules that a person may be a side of, so that no other is asked.
-type pairIndex struct {
-	all   []*Rule // one side is everybody
+// A crowdIndex finds the rules that may mean a person, so that no other is asked.
+type crowdIndex struct {
+	all   []*Rule // they mean everybody
 	user  map[string][]*Rule
 	group map[string][]*Rule
 	role  map[string][]*Rule
 	tag   map[string][]*Rule
 }
 
-func newPairIndex(rules []*Rule) pairIndex {
-	x := pairIndex{user: map[string][]*Rule{}, group: map[string][]*Rule{}, role: map[string][]*Rule{}, tag: map[string][]*Rule{}}
+func newCrowdIndex() *crowdIndex {
+	return &crowdIndex{user: map[string][]*Rule{}, group: map[string][]*Rule{}, role: map[string][]*Rule{}, tag: map[string][]*Rule{}}
+}
+
+// pairIndex finds the enabled near rules that a person may be a side of.
+func pairIndex(rules []*Rule) crowdIndex {
+	x := *newCrowdIndex()
 	for _, r := range rules {
 		if r.Situation == Near && r.Enabled {
-			x.side(r, r.who)
-			x.side(r, r.near.of)
+			x.add(r, r.who)
+			x.add(r, r.near.of)
 		}
 	}
 	return x
 }
 
-// side enters r under what a person must have to be in c.
-func (x *pairIndex) side(r *Rule, c crowd) {
+// add enters r under what a person must have to be in c.
+func (x *crowdIndex) add(r *Rule, c crowd) {
 	if len(c) == 0 {
 		x.all = append(x.all, r)
 	}
@@ -51,9 +56,8 @@ func (x *pairIndex) side(r *Rule, c crowd) {
 	}
 }
 
-// nearRules appends the near rules that p may be a side of, in the order of the set.
-func (s *Set) nearRules(rules []*Rule, p *Person) []*Rule {
-	x := &s.pairs
+// find appends the rules that may mean p, in the order of the set.
+func (x *crowdIndex) find(rules []*Rule, p *Person) []*Rule {
 	rules = append(rules, x.all...)
 	rules = append(rules, x.user[p.Name]...)
 	for _, g := range p.Groups {
@@ -80,8 +84,28 @@ func nearByKey(rules []*Rule) map[uint64]*Rule {
 	return near
 }
 
-// zoneRules are the enabled rules of a zone, by situation, in the order of the set.
-type zoneRules [Near][]*Rule
+// zoneRules are the enabled rules of a zone, by situation.
+type zoneRules [Near]ruleList
+
+// A ruleList is in the order of the set. A long one is found by whom its rules mean.
+type ruleList struct {
+	rules []*Rule
+	by    *crowdIndex // nil for a short one
+}
+
+// fewRules are asked one by one.
+const fewRules = 8
+
+// index makes a list ready.
+func (l *ruleList) index() {
+	if len(l.rules) <= fewRules {
+		return
+	}
+	l.by = newCrowdIndex()
+	for _, r := range l.rules {
+		l.by.add(r, r.who)
+	}
+}
 
 // classify gives zones with the same rules the same list of them.
 func (s *Set) classify(of [][]*Rule) {
@@ -99,7 +123,10 @@ func (s *Set) classify(of [][]*Rule) {
 			known[string(key)] = class
 			var by zoneRules
 			for _, r := range rules {
-				by[r.Situation] = append(by[r.Situation], r)
+				by[r.Situation].rules = append(by[r.Situation].rules, r)
+			}
+			for i := range by {
+				by[i].index()
 			}
 			s.rulesOf = append(s.rulesOf, by)
 		}
@@ -107,8 +134,14 @@ func (s *Set) classify(of [][]*Rule) {
 	}
 }
 
-// rulesAt are the rules of zone z for a situation.
-func (s *Set) rulesAt(z int, situation Situation) []*Rule { return s.rulesOf[s.class[z]][situation] }
+// rulesAt are the rules of zone z for a situation that may mean p. room is used if it is needed.
+func (s *Set) rulesAt(room []*Rule, z int, situation Situation, p *Person) []*Rule {
+	l := &s.rulesOf[s.class[z]][situation]
+	if l.by == nil {
+		return l.rules
+	}
+	return l.by.find(room[:0], p)
+}
 
 // containing appends the zones that hold p, rising.
 func (s *Set) containing(zones []int, p geo.Position) []int {

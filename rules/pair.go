@@ -46,7 +46,7 @@ func (e *Engine) stepPairs(t *tracker, me *Person) {
 			i++
 		}
 	}
-	e.rules = e.set.nearRules(e.rules[:0], me)
+	e.rules = e.set.pairs.find(e.rules[:0], me)
 	if len(e.rules) == 0 {
 		return
 	}
@@ -71,6 +71,7 @@ func (e *Engine) stepPairs(t *tracker, me *Person) {
 func (e *Engine) stepNeighbour(t *tracker, me *Person, n neighbour) {
 	them := anyone(e.people, n.key.who)
 	for _, r := range e.rules {
+		e.asked++
 		if n.metres > r.near.within || t.tst-n.tst > r.near.maxAge || n.tst-t.tst > r.near.maxAge {
 			continue
 		}
