@@ -17,6 +17,8 @@ const (
 	forgetAfter = 30 * 24 * time.Hour
 	// forgetAtOnce bounds what one Tick forgets.
 	forgetAtOnce = 1000
+	// maxPairs is how many others a tracker can be near at a time, over all rules; what is beyond is counted.
+	maxPairs = 256
 )
 
 // An Engine holds the live state of all trackers and steps it, fix by fix. See the package doc for what the situations mean.
@@ -32,6 +34,7 @@ type Engine struct {
 	newest   *tracker
 	asked    uint64
 	unasked  uint64
+	crowded  uint64
 
 	// A Replace makes the state of all trackers one of the set before; see reload.go.
 	generation uint32
@@ -247,6 +250,9 @@ func (e *Engine) Unasked() uint64 { return e.unasked }
 // Asked returns how often a rule was looked at: at a zone's edge those of the zone, and between neighbours those of the user who moved.
 // It does not grow with the rules that can't match.
 func (e *Engine) Asked() uint64 { return e.asked }
+
+// Crowded returns how many meetings were not raised because one of the two was near 256 others already.
+func (e *Engine) Crowded() uint64 { return e.crowded }
 
 func (e *Engine) setPerson(f *personFields, p *Person, t *tracker) {
 	*f = personFields{Name: p.Name, Role: p.Role, Groups: p.Groups, Tags: p.Tags, Attr: p.Attrs, Tracker: t.key.name}

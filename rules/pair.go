@@ -83,6 +83,10 @@ func (e *Engine) stepNeighbour(t *tracker, me *Person, n neighbour) {
 		if _, met := t.find(r.key, n.tracker); met {
 			continue
 		}
+		if max(len(t.pairs), len(n.pairs)) >= maxPairs {
+			e.crowded++
+			continue
+		}
 		p := newPair(r, t, n.tracker)
 		e.link(p)
 		e.records = append(e.records, p.record())

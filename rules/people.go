@@ -10,6 +10,7 @@ type Person struct {
 	Tags     []string       // in any order
 	Attrs    map[string]any // string, float64 or bool; `who.attr.x` in a condition
 	Contacts []string       // whom this user has as a contact; consent needs it from both sides
+	Open     bool           // has everybody as a contact
 }
 
 // People answers who is who. The engine calls it inside Step, on the goroutine of its caller; answers must not change during a
@@ -33,8 +34,11 @@ func anyone(people People, name string) Person {
 
 // mutual reports whether a and b have each other as contacts.
 func mutual(a, b *Person) bool {
-	return slices.Contains(a.Contacts, b.Name) && slices.Contains(b.Contacts, a.Name)
+	return a.has(b) && b.has(a)
 }
+
+// has reports whether p has o as a contact.
+func (p *Person) has(o *Person) bool { return p.Open || slices.Contains(p.Contacts, o.Name) }
 
 // acquainted reports whether a and b have a group or the role in common.
 func acquainted(a, b *Person) bool {
@@ -48,3 +52,21 @@ func acquainted(a, b *Person) bool {
 	}
 	return false
 }
+
+// Everybody is the people where nobody is declared: any name is a user without group, role and tag, and all have each other as
+// contacts, since in open mode all positions are shared.
+type Everybody struct{}
+
+var _ People = Everybody{}
+
+// User implements [People].
+func (Everybody) User(name string) (Person, bool) { return Person{Name: name, Open: true}, true }
+
+// Group implements [People]: nobody is in one.
+func (Everybody) Group(string) []string { return nil }
+
+// Role implements [People]: nobody has one.
+func (Everybody) Role(string) []string { return nil }
+
+// Tag implements [People]: nobody has one.
+func (Everybody) Tag(string) []string { return nil }

@@ -75,6 +75,15 @@ func (f *hookFiles) read() (c contents, err error) {
 	return c, nil
 }
 
+// near are the people of the rules: in open mode everybody, since all positions are
+// shared.
+func (c *contents) near() rules.People {
+	if c.users == nil {
+		return rules.Everybody{}
+	}
+	return c.policy.People
+}
+
 // load makes the hooks: who somebody is, what he may, rules and chat.
 func (f *hookFiles) load() (all []any, err error) {
 	c, err := f.read()
@@ -92,7 +101,7 @@ func (f *hookFiles) load() (all []any, err error) {
 	}
 	open := c.users == nil
 	talk := chat.New(people, open)
-	f.engine = georules.New(c.set, c.policy.People)
+	f.engine = georules.New(c.set, c.near())
 	f.engine.Keep, f.engine.Fixes = f.keep, f.fixes
 	f.engine.Trackers, f.engine.All = f.trackers, f.all
 	f.access = trees.New(open, c.policy, f.engine, talk)

@@ -9,7 +9,7 @@ import (
 
 type rulesCmd struct {
 	Check rulesCheckCmd `cmd:"" help:"Say what is wrong with rules files."`
-	Test  rulesTestCmd  `cmd:"" help:"Print the events that rules would have sent on tracks, as JSON lines."`
+	Test  rulesTestCmd  `cmd:"" help:"Print the events that rules would have sent on tracks."`
 }
 
 type rulesCheckCmd struct {
@@ -47,7 +47,10 @@ type rulesTestCmd struct {
 
 // Help shows an example.
 func (rulesTestCmd) Help() string {
-	return `Examples:
+	return `Each line is whom an event is for (a user, or topic: and a topic), a tab, and the event as JSON.
+Without --users everybody is a user without groups, and shares the position with all, as in open mode.
+
+Examples:
   geocast rules test rules.yaml --users users.yaml --track track.csv
   geocast rules test rules.yaml --track walk.gpx --who ann`
 }
@@ -58,7 +61,7 @@ func (c *rulesTestCmd) Run() error {
 	if err != nil {
 		return usageError{err}
 	}
-	people := rules.NewRoster(nil)
+	people := rules.People(rules.Everybody{})
 	if c.Users != "" {
 		f, err := users.Load(c.Users)
 		if err != nil {
@@ -73,6 +76,9 @@ func (c *rulesTestCmd) Run() error {
 	for _, e := range rules.Test(set, people, fixes) {
 		for _, to := range e.Recipients {
 			fmt.Printf("%s\t%s\n", to, e.AppendJSON(nil, 0, "", e.Tst))
+		}
+		if e.Topic != "" {
+			fmt.Printf("topic:%s\t%s\n", e.Topic, e.AppendJSON(nil, 0, "", e.Tst))
 		}
 	}
 	return nil
