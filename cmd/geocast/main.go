@@ -65,12 +65,16 @@ func (e usageError) Unwrap() error { return e.err }
 
 func main() { os.Exit(run(os.Args[1:])) }
 
+func newParser(c *cli) (*kong.Kong, error) {
+	return kong.New(c, kong.Name("geocast"), kong.Vars{"version": version},
+		kong.Description("An MQTT broker that delivers by who you are and where you are."), kong.UsageOnError(), kong.NoDefaultHelp())
+}
+
 // run runs a command and returns the exit code: 0, 1 for a failure while
 // running, 2 for usage or configuration.
 func run(args []string) int {
 	var c cli
-	p, err := kong.New(&c, kong.Name("geocast"), kong.Vars{"version": version},
-		kong.Description("An MQTT broker that delivers by who you are and where you are."), kong.UsageOnError(), kong.NoDefaultHelp())
+	p, err := newParser(&c)
 	if err != nil {
 		panic(err) // the cli struct is wrong
 	}

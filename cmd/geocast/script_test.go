@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -90,11 +91,14 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// send sends a signal to the command in the background: signal HUP|TERM
+// send sends a signal to the commands in the background, or those with an argument:
+// signal HUP|TERM|KILL [ARGUMENT]
 func send(ts *testscript.TestScript, _ bool, args []string) {
 	s := map[string]syscall.Signal{"HUP": syscall.SIGHUP, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]
 	for _, c := range ts.BackgroundCmds() {
-		ts.Check(c.Process.Signal(s))
+		if len(args) < 2 || slices.Contains(c.Args, args[1]) {
+			ts.Check(c.Process.Signal(s))
+		}
 	}
 }
 
