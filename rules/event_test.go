@@ -2,6 +2,8 @@ package rules_test
 
 import (
 	"encoding/json"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,5 +58,31 @@ func TestEventID(t *testing.T) {
 	}
 	if first[0].ID != again[0].ID || first[1].ID != again[1].ID || first[0].ID == first[1].ID || len(first[0].ID) != 24 {
 		t.Errorf("ids %q %q, again %q %q", first[0].ID, first[1].ID, again[0].ID, again[1].ID)
+	}
+}
+
+// The events of docs/wire.md are written so.
+func TestWireDocs(t *testing.T) {
+	page, err := os.ReadFile("../docs/wire.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vienna, munich := geo.Position{Lat: 48.2082, Lon: 16.3738}, geo.Position{Lat: 48.137, Lon: 11.575}
+	for _, test := range []struct {
+		event rules.Event
+		seq   uint64
+		ts    int64
+	}{
+		{rules.Event{ID: "4mt0f74bn8s7q8yh6qkzg5zc", Rule: "school-out", Situation: rules.Exit, Zone: "school", Who: "tim", Tracker: "watch", Position: vienna, Acc: 12, Tst: 1790000060000}, 3, 1790000060400},
+		{rules.Event{ID: "dtmd5zpq71vj3tk4jg59y44c", Rule: "crew-meets", Situation: rules.Near, Who: "ann", Tracker: "phone", With: "bob", WithTracker: "phone", Position: vienna, Tst: 1790000060500, Text: "ann is near bob"}, 4, 1790000060900},
+		{rules.Event{ID: "6r70y0kq1jngvd4n25w2twt4", Rule: "board", Situation: rules.Enter, Zone: "depot", Who: "van7", Tracker: "gps", Position: munich, Tst: 1790000060000}, 0, 1790000060400},
+	} {
+		epoch := "KFO4RZUJ"
+		if test.seq == 0 {
+			epoch = ""
+		}
+		if line := string(test.event.AppendJSON(nil, test.seq, epoch, test.ts)); !strings.Contains(string(page), "\n"+line+"\n") {
+			t.Errorf("the page does not have %s", line)
+		}
 	}
 }

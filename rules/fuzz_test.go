@@ -42,6 +42,34 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// FuzzSource: what a source makes of any payload is a fix of a name, or a reason.
+func FuzzSource(f *testing.F) {
+	set, err := rules.Parse("rules.yaml", []byte(`version: 1
+sources:
+  - topic: t/{who}
+    map: {lat: latitude, lon: "pos[0]", tst: "at / 1000", acc: "hdop * 5", vel: "speed * 1.852", event: "alarm ? 'sos' : word", tracker: dev, id: "string(seq) + who"}
+  - topic: p/{who}
+`), nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(true, `{"latitude":48,"pos":[11],"at":1790000000000,"hdop":2,"speed":3,"alarm":true,"dev":"gps","seq":7,"who":"x"}`)
+	f.Add(true, `[{"latitude":1e999},{"latitude":"x","pos":{}}]`)
+	f.Add(false, `{"lat":1,"lon":2,"tracker":"a/b"}`)
+	f.Fuzz(func(t *testing.T, mapped bool, payload string) {
+		s, topic := set.Sources()[0], "t/ann"
+		if !mapped {
+			s, topic = set.Sources()[1], "p/ann"
+		}
+		fixes, _, _ := s.Decode(topic, []byte(payload), 1790000000000)
+		for _, fix := range fixes {
+			if !fix.Valid() || fix.Who != "ann" || fix.Tracker != "" && !geo.ValidName(fix.Tracker) || fix.Tst < 1000 || fix.Acc < 0 || len(fix.Event) > 128 || len(fix.ID) > 128 {
+				t.Fatalf("%+v came through", fix)
+			}
+		}
+	})
+}
+
 // TestDeep: what would overflow a recursive parser is a fault.
 func TestDeep(t *testing.T) {
 	rule := "version: 1\nrules: {a: {when: {near: {within: 1m}}, to: self, if: '"
