@@ -47,7 +47,7 @@ func (c *core) settled(f flight) {
 		f.it.replay.acked(f.it.msg.Topic)
 		return
 	}
-	if q == nil || f.at == 0 {
+	if q == nil || f.at == 0 || q.gone {
 		return
 	}
 	if q.reader != nil {

@@ -124,9 +124,11 @@ func (c *core) metaRecord() []byte {
 func (c *core) committed(b *batch) {
 	c.released = b.n
 	c.syncing = nil
+	c.releasing = true
 	for i := range b.effects {
 		c.run(&b.effects[i])
 	}
+	c.releasing = false
 	c.left.Store(b.n)
 	c.resumeParked()
 }

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"encoding/binary"
 	"log/slog"
 	"sync"
 	"time"
@@ -44,7 +45,14 @@ func (c *core) trim(q *queue) {
 	log := q.log
 	c.b.work(func() {
 		var head []oldest
-		err := c.store.Read(log, after, eraseStep, 1<<20, func(at store.Pos, v []byte) bool {
+		held, err := c.exchanges(q)
+		if err != nil {
+			c.log.Error("a session's exchanges could not be read", "err", err)
+		}
+		err = c.store.Read(log, after, eraseStep, 1<<20, func(at store.Pos, v []byte) bool {
+			if held[at] {
+				return true
+			}
 			o := oldest{at: at}
 			items, _ := decodeItems(v, func(uint64) *mqtt.Message { return nil })
 			for i := range items {
@@ -62,9 +70,28 @@ func (c *core) trim(q *queue) {
 	})
 }
 
+// exchanges are the entries whose QoS 2 messages the client may know by an identifier:
+// that must not be given to another message before the exchange has ended.
+func (c *core) exchanges(q *queue) (held map[store.Pos]bool, err error) {
+	if q.owner == nil {
+		return nil, nil
+	}
+	held = make(map[store.Pos]bool)
+	err = c.store.Scan(tableOut2, be8(q.owner.id), nil, func(_, v []byte) store.Next {
+		if len(v) >= 13 && v[2] == out2Sent {
+			held[store.Pos(binary.BigEndian.Uint64(v[3:]))] = true
+		}
+		return store.Next{}
+	})
+	return held, err
+}
+
 // cutHead removes the oldest entries until the queue is within its bounds.
 func (c *core) cutHead(q *queue, head []oldest) {
 	q.trimming = false
+	if q.gone || q.owner != nil && q.owner.gone {
+		return // an erasure does it
+	}
 	lost, online := 0, q.owner == nil || q.owner.conn != nil
 	for _, o := range head {
 		if !c.over(q, 15.0/16) {
@@ -84,6 +111,7 @@ func (c *core) cutHead(q *queue, head []oldest) {
 	if lost == 0 {
 		return
 	}
+	q.cutIn = c.cur.n
 	c.b.stats.overflow.Add(uint64(lost))
 	client := ""
 	if s := q.owner; s != nil {

@@ -91,7 +91,7 @@ func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	s.expiry = c.capExpiry(p.SessionExpiry)
 	s.lasting = s.lasting || s.expiry > 0
 	s.queue.loaded, s.queue.live, s.queue.reading = !s.lasting, !s.lasting, false
-	s.queue.ended = !s.lasting
+	s.queue.ended, s.queue.back = !s.lasting, !s.lasting
 	s.queue.read, s.queue.liveAt, s.queue.open, s.queue.was = 0, 0, nil, nil
 	s.will = newWill(p.Will, r.identity)
 	if s.inbox != nil {
@@ -186,6 +186,9 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 	}
 	if s.inbox != nil {
 		c.seen(s)
+	}
+	if c.releasing && s.queue.liveAt == store.Pos(c.released) {
+		s.queue.read = s.queue.liveAt - 1 // the rest of the entry has not arrived
 	}
 	c.returnClaims(s)
 	if s.will != nil {

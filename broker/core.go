@@ -46,6 +46,7 @@ type core struct {
 	cur       *batch
 	syncing   *batch
 	released  uint64
+	releasing bool          // the effects of batch released are leaving
 	left      atomic.Uint64 // the last batch whose effects have left; read by QoS 0 publishers
 	openBytes int
 	outputs   [][]*conn   // by flusher: those that have output since the last flush

@@ -40,12 +40,11 @@ func (c *core) arrive(s *session, it *item) {
 	if !s.ready() {
 		return
 	}
-	if it.qos == 0 {
+	if it.qos == 0 && it.from == nil {
 		c.sendQoS0(s, it)
-		c.settle(it)
 		return
 	}
-	c.push(s, it)
+	c.push(s, it) // an event of an inbox is never dropped
 }
 
 // takenBy notes that an entry is in the session's memory: with its first message
@@ -62,7 +61,7 @@ func (c *core) takenBy(s *session, q *queue, it *item) {
 
 // room reports whether a live queue may hand a further entry to memory.
 func (c *core) room(s *session, q *queue) bool {
-	if !q.live || !s.ready() {
+	if !q.live || !s.ready() || !s.queue.back {
 		return false
 	}
 	return s.out == nil || len(s.out.pend) < pageItems && s.out.bytes < pageBytes
@@ -76,21 +75,21 @@ func (c *core) push(s *session, it *item) {
 		c.send(s, it)
 		return
 	}
-	o.pend = append(o.pend, *it)
-	o.bytes += it.size()
+	o.add(it)
 	l := c.cfg.Limits
-	if it.at == 0 && it.replay == nil && (len(o.pend) > l.PendingMessages || o.bytes > l.PendingBytes) {
+	if it.isLoose() && (o.loose > l.PendingMessages || o.looseBytes > l.PendingBytes) {
 		c.b.stats.overflow.Add(1)
 		c.drop(s.conn, mqtt.QuotaExceeded, "too much waits for this client")
 	}
 }
 
 // mayPublish reports whether the window and the output buffer have room. Before
-// the first page of the queue has put back what the last connection had in its
-// window, no identifier may be given to anything else.
-func (c *core) mayPublish(s *session) bool {
-	return s.queue.loaded && s.box().window.Free() > 0 && s.conn.roomy()
-}
+// what the last connection had in its window is back, no identifier may be given to
+// anything else.
+func (c *core) mayPublish(s *session) bool { return s.queue.back && c.mayResend(s) }
+
+// mayResend is mayPublish for what has its identifier.
+func (c *core) mayResend(s *session) bool { return s.box().window.Free() > 0 && s.conn.roomy() }
 
 // pump sends what waits while the window has room, then reads on.
 func (c *core) pump(s *session) {
@@ -99,9 +98,9 @@ func (c *core) pump(s *session) {
 	}
 	if o := s.out; o != nil {
 		n := 0
-		for n < len(o.pend) && c.mayPublish(s) {
+		for n < len(o.pend) && (c.mayPublish(s) || o.pend[n].id != 0 && c.mayResend(s)) {
 			it := o.pend[n]
-			o.bytes -= it.size()
+			o.count(&it, -1)
 			o.pend[n] = item{}
 			n++
 			c.send(s, &it)
@@ -111,11 +110,14 @@ func (c *core) pump(s *session) {
 		} else {
 			o.pend = o.pend[n:]
 		}
-		if len(o.pend) >= pageItems/2 {
-			return
+		if s.queue.back && len(o.pend)-o.loose >= pageItems/2 {
+			return // else what was not sent may stand before what was
 		}
 	}
 	c.readOn(s)
+	if !s.queue.back {
+		return // an inbox's events would wait before what has to come first
+	}
 	c.readInbox(s)
 	c.replayOn(s)
 	for g := range s.groups {
@@ -146,11 +148,14 @@ func (c *core) send(s *session, it *item) {
 		kept := *it
 		f.it = &kept
 	}
-	id, ok := s.out.window.Add(it.qos, f)
+	id, ok := it.id, it.id != 0 && s.out.window.AddWithID(it.id, it.qos, false, f)
+	if !ok {
+		id, ok = s.out.window.Add(it.qos, f)
+	}
 	if !ok {
 		return
 	}
-	if it.qos == 2 && s.lasting {
+	if it.qos == 2 && s.lasting && id != it.id {
 		c.send2(s, id, *it)
 		return
 	}
@@ -225,9 +230,10 @@ func (c *core) readOn(s *session) {
 		return
 	}
 	q.reading = true
-	first, after, cn, done, was := !q.loaded, q.read, s.conn, q.done, q.was
+	first, after, cn, done, was, released := !q.loaded, q.read, s.conn, q.done, q.was, c.released
 	c.b.work(func() {
 		p := c.readPage(q.log, s.id, after, first, was)
+		p.released = released
 		c.mail.post(command{kind: cmdCall, call: func() { c.page(s, cn, p, done) }})
 	})
 }
@@ -239,6 +245,19 @@ type page struct {
 	end   bool
 	was   *windowRecord
 	err   error
+	// released is the last batch that was committed when the page was asked for.
+	released uint64
+}
+
+// again asks for a page again, once the entries that were cut meanwhile are gone.
+func (c *core) again(q *queue, pump func()) {
+	if q.cutIn <= c.released {
+		pump()
+		return
+	}
+	b := c.batchOf(q.cutIn)
+	b.kept = b.kept || b == c.cur
+	b.effects = append(b.effects, effect{do: pump})
 }
 
 // loaded is an item as read, with what the last connection knew of it.
@@ -255,13 +274,17 @@ type loaded struct {
 // was asked for: at its end nothing up to there is left on disk.
 func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
 	q := &s.queue
-	q.reading = false
 	if s.conn != cn || s.gone {
-		return
+		return // that connection's reading is no more
 	}
+	q.reading = false
 	if p.err != nil {
 		c.log.Error("queue could not be read", "client", s.key.client, "err", p.err)
 		c.drop(cn, mqtt.UnspecifiedError, "the queue could not be read")
+		return
+	}
+	if q.cutIn > p.released {
+		c.again(q, func() { c.pump(s) })
 		return
 	}
 	q.loaded, q.was = true, p.was
@@ -270,12 +293,12 @@ func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
 		c.takeLoaded(s, q, &p.items[i])
 	}
 	q.read = max(q.read, p.last)
-	if q.was != nil && q.read >= q.was.read && len(q.was.done) == 0 {
-		q.was = nil
-	}
 	if q.ended = p.end; p.end {
 		q.read = max(q.read, done)
 		q.live = q.read >= q.done
+	}
+	if q.back = p.end || q.was == nil || q.read >= q.was.most; q.was != nil && q.read >= q.was.read && len(q.was.done) == 0 && q.back {
+		q.was = nil
 	}
 	c.pump(s)
 }
@@ -321,13 +344,13 @@ func (c *core) takeLoaded(s *session, q *queue, l *loaded) {
 		return
 	}
 	if l.id == 0 {
-		o := s.box()
-		o.pend = append(o.pend, l.item)
-		o.bytes += l.size()
+		if q.doubt > 0 && l.qos == 1 {
+			q.doubt--
+			l.dup = true
+		}
+		s.box().add(&l.item)
 		return
 	}
-	l.dup = true
-	if s.box().window.AddWithID(l.id, l.qos, false, flight{from: q, at: l.at, idx: l.idx, qos: l.qos, size: int32(l.size())}) {
-		c.transmit(s.conn, &l.item, l.id)
-	}
+	l.dup, l.item.id = true, l.id
+	s.box().addAgain(&l.item)
 }

@@ -222,8 +222,8 @@ func (c *core) resumeFan(f *fan) error {
 	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	if f.msg = c.readBody(f.body); f.msg == nil {
-		return errFan
+	if f.msg, err = c.readBody(f.body); err != nil || f.msg == nil {
+		return errors.Join(errFan, err)
 	}
 	f.key.topic = f.msg.Topic
 	c.bodies[f.body] += int32(len(f.to) - f.next)

@@ -223,10 +223,10 @@ func (c *core) readInbox(s *session) {
 }
 
 func (c *core) pageInbox(s *session, f *feed, cn *conn, p page, done store.Pos) {
-	f.reading = false
 	if s.conn != cn || s.gone || s.inbox != f {
-		return
+		return // that connection's reading is no more
 	}
+	f.reading = false
 	if p.err != nil {
 		c.log.Error("inbox could not be read", "user", f.user.name, "err", p.err)
 		c.drop(cn, mqtt.UnspecifiedError, "the inbox could not be read")
@@ -264,9 +264,7 @@ func (c *core) gapBefore(s *session, f *feed, at store.Pos) {
 func (c *core) feedItem(s *session, f *feed, it item) {
 	it.qos = f.qos
 	c.takenBy(s, &f.queue, &it)
-	o := s.box()
-	o.pend = append(o.pend, it)
-	o.bytes += it.size()
+	s.box().add(&it)
 }
 
 // decodeEvent makes an item of a stored inbox event.

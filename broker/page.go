@@ -22,25 +22,25 @@ func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool
 		}
 	}
 	p.was = was
-	n, full := 0, false
+	size := 0 // with the shared bodies
 	err := c.store.Read(l, after, pageItems, pageBytes, func(at store.Pos, value []byte) bool {
-		items, err := decodeItems(append([]byte(nil), value...), c.readBody)
-		if err != nil {
-			p.err = fmt.Errorf("entry %d: %w", at, err)
+		items, err := decodeItems(append([]byte(nil), value...), c.bodyReader(&p.err))
+		if p.err = errors.Join(p.err, err); p.err != nil {
+			p.err = fmt.Errorf("entry %d: %w", at, p.err)
 			return false
 		}
 		for i := range items {
 			items[i].at = at
+			size += items[i].size()
 			p.items = append(p.items, was.restore(items[i]))
 		}
-		p.last, n = at, n+1
-		return true
+		p.last = at
+		return len(p.items) < pageItems && size < pageBytes
 	})
 	if err != nil && p.err == nil {
 		p.err = err
 	}
-	full = n >= pageItems || n > 0 && c.more(l, p.last)
-	p.end = !full
+	p.end = p.last == 0 || !c.more(l, p.last)
 	return p
 }
 
@@ -52,17 +52,29 @@ func (c *core) more(l store.Log, at store.Pos) (more bool) {
 	return more
 }
 
-// readBody reads a shared body; nil if it is no more.
-func (c *core) readBody(n uint64) *mqtt.Message {
+// bodyReader reads shared bodies and leaves its error in failed.
+func (c *core) bodyReader(failed *error) func(uint64) *mqtt.Message {
+	return func(n uint64) *mqtt.Message {
+		m, err := c.readBody(n)
+		if err != nil {
+			*failed = errors.Join(*failed, err)
+		}
+		return m
+	}
+}
+
+// readBody reads a shared body; nil if it is no more, because what referred to it
+// has gone meanwhile.
+func (c *core) readBody(n uint64) (*mqtt.Message, error) {
 	v, err := c.store.Get(tableBody, be8(n))
-	if err != nil {
-		return nil
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
 	}
-	m, _, err := mqtt.DecodeMessage(append([]byte(nil), v...))
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	return m
+	m, _, err := mqtt.DecodeMessage(v)
+	return m, err
 }
 
 // windowRecord is what a session's window and read-ahead held when it
@@ -70,7 +82,9 @@ func (c *core) readBody(n uint64) *mqtt.Message {
 type windowRecord struct {
 	// read is the last entry taken into memory: what it or an earlier entry
 	// holds and flights doesn't name was acknowledged.
-	read     store.Pos
+	read store.Pos
+	// most is the last entry with a message that had been sent.
+	most     store.Pos
 	flights  map[place]uint16 // the identifier, 0 if it had not been sent
 	released []uint16
 	// done are QoS 2 messages that arrived, of entries that hold others.
@@ -118,19 +132,31 @@ func (c *core) readWindow(session uint64) (w *windowRecord, err error) {
 	if err != nil {
 		return w, err
 	}
-	return w, c.store.Scan(tableOut2, be8(session), nil, func(key, v []byte) store.Next {
-		w.exchange(binary.BigEndian.Uint16(key[8:]), v)
+	own := make(map[uint16]place) // identifiers of QoS 2 exchanges
+	err = c.store.Scan(tableOut2, be8(session), nil, func(key, v []byte) store.Next {
+		w.exchange(binary.BigEndian.Uint16(key[8:]), v, own)
 		return store.Next{}
 	})
+	for at, id := range w.flights {
+		if id != 0 {
+			w.most = max(w.most, at.at)
+		}
+		if other, taken := own[id]; taken && other != at {
+			w.flights[at] = 0 // it was free again when the exchange took it
+		}
+	}
+	return w, err
 }
 
-// exchange adds a stored QoS 2 exchange.
-func (w *windowRecord) exchange(id uint16, v []byte) {
+// exchange adds a stored QoS 2 exchange, and its identifier to own.
+func (w *windowRecord) exchange(id uint16, v []byte, own map[uint16]place) {
+	own[id] = place{}
 	switch {
 	case len(v) >= 3 && v[2] == out2Released:
 		w.released = append(w.released, id)
 	case len(v) >= 13 && v[2] == out2Sent:
-		w.flights[place{store.Pos(binary.BigEndian.Uint64(v[3:])), binary.BigEndian.Uint16(v[11:])}] = id
+		own[id] = place{store.Pos(binary.BigEndian.Uint64(v[3:])), binary.BigEndian.Uint16(v[11:])}
+		w.flights[own[id]] = id
 	}
 }
 
@@ -165,7 +191,7 @@ func (s *session) encodeWindow() []byte {
 	})
 	for i := range s.out.pend {
 		if it := &s.out.pend[i]; it.from == &s.queue && it.at != 0 {
-			add(it.at, it.idx, 0)
+			add(it.at, it.idx, it.id)
 		}
 	}
 	return rec

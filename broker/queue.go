@@ -23,8 +23,18 @@ type queue struct {
 	liveAt store.Pos
 	// ended means that the last page was the log's end, as of when it was read.
 	ended bool
-	// loaded means that the first page since CONNECT has been read.
-	loaded bool
+	// loaded means that the first page since CONNECT has been read, back that all
+	// of what the last connection had in its window is in memory again: until then
+	// no identifier is given away.
+	loaded, back bool
+	// doubt is how many messages may have been sent before a crash: their first
+	// sending says DUP.
+	doubt uint16
+	// cutIn is the last batch that cuts entries: a page that was asked for before
+	// its commit may hold them, and is read again.
+	cutIn uint64
+	// gone means that the log is being erased: nothing is counted any more.
+	gone bool
 	// live means that read == done: a committed entry can be handed on at once.
 	live bool
 	// reading means that a page is on its way.

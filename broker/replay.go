@@ -114,7 +114,10 @@ func (c *core) restoreReplays(byID map[uint64]*session) error {
 	return c.store.Scan(tableReplay, nil, nil, func(key, v []byte) store.Next {
 		s := byID[binary.BigEndian.Uint64(key)]
 		r, ok := decodeReplay(string(key[8:]), v)
-		if s != nil && ok {
+		if s == nil || !ok {
+			return store.Next{}
+		}
+		if _, still := s.subs[r.cursor.Filter]; still {
 			s.replays = append(s.replays, r)
 		}
 		return store.Next{}
@@ -123,7 +126,7 @@ func (c *core) restoreReplays(byID map[uint64]*session) error {
 
 // startReplays begins the replays of a SUBSCRIBE once what it saw is committed.
 func (c *core) startReplays(s *session, cn *conn, rs []*replay) {
-	if s.conn != cn || len(rs) == 0 {
+	if s.gone || s.conn != cn && !s.lasting || len(rs) == 0 {
 		return
 	}
 	if n := c.retainedIn; n > c.released { // what stood there can't be read yet
@@ -131,15 +134,21 @@ func (c *core) startReplays(s *session, cn *conn, rs []*replay) {
 		b.effects = append(b.effects, effect{do: func() { c.startReplays(s, cn, rs) }})
 		return
 	}
-	s.replays = append(s.replays, rs...)
-	c.replayOn(s)
+	for _, r := range rs {
+		if _, still := s.subs[r.cursor.Filter]; still {
+			s.replays = append(s.replays, r)
+		}
+	}
+	if s.ready() {
+		c.replayOn(s)
+	}
 }
 
 // replayOn reads the next page of the first unfinished replay when the session
 // has room for it.
 func (c *core) replayOn(s *session) {
 	c.endReplays(s)
-	if len(s.replays) == 0 || s.conn == nil {
+	if len(s.replays) == 0 || s.conn == nil || !s.queue.back {
 		return
 	}
 	r := s.replays[0]

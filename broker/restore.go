@@ -93,6 +93,7 @@ func (c *core) restoreTimes(s *session) {
 	left := c.clock.now
 	if s.expiry != mqtt.NeverExpires {
 		if s.endsAt == 0 {
+			s.queue.doubt = uint16(c.cfg.Limits.Window)
 			s.endsAt = left + int64(s.expiry)*1000
 		}
 		left = s.endsAt - int64(s.expiry)*1000

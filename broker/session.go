@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/geocast/geocast/mqtt"
@@ -88,6 +89,8 @@ type item struct {
 	// bodySize is the item's size if its body was not read.
 	bodySize int
 	replay   *replay // set if it is a retained message of a replay
+	grp      *group  // set if it is of a group's queue
+	id       uint16  // the identifier that it had on an earlier connection, or 0
 }
 
 // size is what an item counts against bounds, in bytes.
@@ -114,9 +117,38 @@ type flight struct {
 type outbox struct {
 	window mqtt.Outbound[flight]
 	// pend are items that wait for the window or for room in the output
-	// buffer, in order; bytes is their size.
+	// buffer, in order, what had been sent before in front; bytes is their size.
 	pend  []item
 	bytes int
+	// loose are those of pend that are nowhere else, looseBytes their size.
+	loose, looseBytes int
+}
+
+// isLoose reports whether the item is in memory only.
+func (it *item) isLoose() bool { return it.at == 0 && it.replay == nil }
+
+// add puts an item at the end of what waits.
+func (o *outbox) add(it *item) {
+	o.pend = append(o.pend, *it)
+	o.count(it, 1)
+}
+
+// addAgain puts an item that had been sent behind the others of that kind.
+func (o *outbox) addAgain(it *item) {
+	n := slices.IndexFunc(o.pend, func(p item) bool { return p.id == 0 })
+	if n < 0 {
+		n = len(o.pend)
+	}
+	o.pend = slices.Insert(o.pend, n, *it)
+	o.count(it, 1)
+}
+
+func (o *outbox) count(it *item, by int) {
+	o.bytes += by * it.size()
+	if it.isLoose() {
+		o.loose += by
+		o.looseBytes += by * it.size()
+	}
 }
 
 // flight is what the window keeps of it, but the item itself.

@@ -14,8 +14,9 @@ type group struct {
 	id      uint64
 	filter  string // as subscribed, with $share
 	members []*session
-	next    int // where the round robin goes on
-	lasting int // members whose session lasts
+	next    int    // where the round robin goes on
+	lasting int    // members whose session lasts
+	granted [3]int // members by the QoS that they were granted
 	queue   queue
 	// pend are messages that wait for a member with room; returned claims come
 	// first.
@@ -23,11 +24,13 @@ type group struct {
 }
 
 // qos is the highest QoS that a member was granted: what the queue keeps.
-func (g *group) qos() (q byte) {
-	for _, s := range g.members {
-		q = max(q, s.groups[g].qos)
+func (g *group) qos() byte {
+	for q := byte(2); q > 0; q-- {
+		if g.granted[q] > 0 {
+			return q
+		}
 	}
-	return q
+	return 0
 }
 
 // join makes the session a member of the filter's group.
@@ -50,12 +53,15 @@ func (c *core) enlist(s *session, g *group, o subOptions) {
 	if s.groups == nil {
 		s.groups = make(map[*group]subOptions, 1)
 	}
-	if _, had := s.groups[g]; !had {
+	if old, had := s.groups[g]; had {
+		g.granted[old.qos]--
+	} else {
 		g.members = append(g.members, s)
 		if s.lasting {
 			g.lasting++
 		}
 	}
+	g.granted[o.qos]++
 	s.groups[g] = o
 }
 
@@ -71,6 +77,7 @@ func (c *core) leave(s *session, filter string) {
 		return
 	}
 	g.members = slices.Delete(g.members, i, i+1)
+	g.granted[s.groups[g].qos]--
 	delete(s.groups, g)
 	if s.lasting {
 		g.lasting--
@@ -78,8 +85,11 @@ func (c *core) leave(s *session, filter string) {
 	if len(g.members) == 0 {
 		c.groups.Delete(rest, filter)
 		c.cur.w.Delete(tableGroup, be8(g.id))
-		c.eraseTable(tableDone, g.id)
-		c.then(func() { c.eraseLog(g.queue.log) })
+		g.queue.gone = true // claims that are acknowledged later count for nothing
+		c.then(func() {
+			c.eraseTable(tableDone, g.id)
+			c.eraseLog(g.queue.log)
+		})
 	}
 }
 
@@ -103,6 +113,10 @@ func sortedGroups(s *session) []*group {
 // room, and hands on what members have room for.
 func (c *core) arriveGroup(g *group, it *item) {
 	q := &g.queue
+	if q.gone {
+		return
+	}
+	it.grp = g
 	if it.at != 0 {
 		q.done = max(q.done, it.at)
 		if it.at <= q.read && it.at != q.liveAt {
@@ -183,28 +197,30 @@ func (c *core) claim(g *group, s *session, it item) {
 	c.send(s, &it)
 }
 
-// returnClaims gives back to its groups what a member that goes away had not
-// acknowledged.
+// returnClaims gives back to its groups, also those that it has left, what a member
+// that goes away had not acknowledged. A claim at QoS 2 ends with the session: nobody
+// else may get it [MQTT-4.8.2-5]; a lasting one has it in its own queue.
 func (c *core) returnClaims(s *session) {
-	if s.out == nil || len(s.groups) == 0 {
+	if s.out == nil {
 		return
 	}
 	var back []*item
 	s.out.window.All(func(_ uint16, st mqtt.OutState, f *flight) {
-		if f.it != nil && f.qos == 1 && f.from != nil && f.from != &s.queue && f.from.reader == nil {
+		switch {
+		case f.it == nil || f.it.grp == nil || f.it.grp.queue.gone:
+		case f.qos == 1:
 			back = append(back, f.it)
+		case st == mqtt.OutSent:
+			c.settled(*f)
 		}
 	})
 	for i := len(back) - 1; i >= 0; i-- {
-		for g := range s.groups {
-			if &g.queue == back[i].from {
-				back[i].dup = true
-				g.pend = append([]item{*back[i]}, g.pend...)
-			}
-		}
+		g := back[i].grp
+		back[i].dup = true
+		g.pend = append([]item{*back[i]}, g.pend...)
 	}
-	for _, g := range sortedGroups(s) {
-		c.pumpGroup(g)
+	for _, it := range back {
+		c.pumpGroup(it.grp)
 	}
 }
 
@@ -219,9 +235,10 @@ func (c *core) readGroup(g *group) {
 		return
 	}
 	q.reading = true
-	after, done, first, was := q.read, q.done, !q.loaded, q.was
+	after, done, first, was, released := q.read, q.done, !q.loaded, q.was, c.released
 	c.b.work(func() {
 		p := c.readPage(q.log, g.id, after, first, was)
+		p.released = released
 		c.mail.post(command{kind: cmdCall, call: func() { c.pageGroup(g, p, done) }})
 	})
 }
@@ -229,8 +246,15 @@ func (c *core) readGroup(g *group) {
 func (c *core) pageGroup(g *group, p page, done store.Pos) {
 	q := &g.queue
 	q.reading = false
+	if q.gone {
+		return
+	}
 	if p.err != nil {
 		c.log.Error("shared queue could not be read", "filter", g.filter, "err", p.err)
+		return
+	}
+	if q.cutIn > p.released {
+		c.again(q, func() { c.pumpGroup(g) })
 		return
 	}
 	q.loaded, q.was = true, p.was
@@ -240,7 +264,7 @@ func (c *core) pageGroup(g *group, p page, done store.Pos) {
 			continue
 		}
 		it := p.items[i].item
-		it.from = q
+		it.from, it.grp = q, g
 		if it.msg == nil {
 			c.settle(&it)
 			continue
