@@ -128,7 +128,7 @@ func (b *Broker) authenticate(c *conn, p *mqtt.Connect, assigned bool) (hooks.Id
 	}
 	cred := &hooks.Credentials{
 		ClientID: p.ClientID, Username: p.Username, HasUsername: p.HasUsername,
-		Password: p.Password, HasPassword: p.HasPassword, Remote: c.remote(),
+		Password: p.Password, HasPassword: p.HasPassword, Remote: c.remote(), Certificate: c.certificate(),
 	}
 	for _, a := range b.hooks.authenticators {
 		id, err := askAuthenticator(a, cred)

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -108,6 +109,32 @@ func (b *Broker) Handler() http.Handler {
 		ws.SetReadLimit(int64(b.cfg.Limits.Packet) + 1024)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		b.ServeConn(ctx, websocket.NetConn(ctx, ws, websocket.MessageBinary))
+		nc := websocket.NetConn(ctx, ws, websocket.MessageBinary)
+		if r.TLS != nil {
+			nc = secureConn{nc, *r.TLS}
+		}
+		b.ServeConn(ctx, nc)
 	})
+}
+
+// secureConn is a WebSocket over TLS.
+type secureConn struct {
+	net.Conn
+	state tls.ConnectionState
+}
+
+// ConnectionState is that of the TLS connection below.
+func (s secureConn) ConnectionState() tls.ConnectionState { return s.state }
+
+// certificate is what the client has shown and the listener's client CAs vouch for,
+// or nil.
+func (c *conn) certificate() *x509.Certificate {
+	secure, ok := c.nc.(interface{ ConnectionState() tls.ConnectionState })
+	if !ok {
+		return nil
+	}
+	if s := secure.ConnectionState(); len(s.VerifiedChains) > 0 {
+		return s.PeerCertificates[0]
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
 )
 
 // A certificate is trusted by --cafile; --insecure takes one of another host, but
@@ -60,6 +63,54 @@ func TestPubOverTLS(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// byCertificate signs clients in by the name of their certificate.
+type byCertificate struct{}
+
+func (byCertificate) Authenticate(_ context.Context, c *hooks.Credentials) (hooks.Identity, error) {
+	if c.Certificate == nil {
+		return hooks.Identity{}, &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "no certificate"}
+	}
+	return hooks.Identity{User: c.Certificate.Subject.CommonName, Verified: true}, nil
+}
+
+// An Authenticator sees the certificate that a client has shown, over TCP and
+// WebSocket: it may say who the client is.
+func TestCertificateSaysWhoAClientIs(t *testing.T) {
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writePair(t, cert, key, "localhost")
+	ann, annKey := filepath.Join(dir, "ann.pem"), filepath.Join(dir, "ann.key")
+	writePair(t, ann, annKey, "ann")
+	certs, err := loadCerts(tlsConfig{Cert: cert, Key: key, ClientCA: ann})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := broker.New(broker.Config{Log: slog.New(slog.DiscardHandler), TLS: certs.config(), Hooks: []any{byCertificate{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close() //nolint:errcheck // the test ends
+	for _, scheme := range []string{"mqtts", "wss"} {
+		a, err := b.Listen(scheme + "://localhost:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, port, _ := net.SplitHostPort(a.String())
+		flags := []string{"-L", scheme + "://localhost:" + port + map[string]string{"wss": "/mqtt"}[scheme], "--cafile", cert, "--cert", ann, "--key", annKey}
+		if err := publish(t, flags, "", "-t", "t", "-m", "x", "-q", "1"); err != nil {
+			t.Errorf("%s: %v", scheme, err)
+		}
+	}
+	plain, err := b.Listen("mqtt://127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(plain.String())
+	if err := publish(t, []string{"-h", "127.0.0.1", "-p", port}, "", "-t", "t", "-m", "x", "-q", "1"); err == nil {
+		t.Error("who shows no certificate is let in")
 	}
 }
 
