@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ const module = "github.com/geocast/geocast/"
 var may = map[string][]string{
 	"broker": {"hooks", "retained", "store", "mqtt", "geo"}, "hooks": {"geo", "mqtt"},
 	"hooks/georules": {"hooks", "rules", "chat", "geo", "mqtt"}, "hooks/chat": {"hooks", "rules", "chat", "geo", "mqtt"},
-	"hooks/users": {"hooks", "hooks/strictyaml", "rules", "chat", "geo", "mqtt"}, "hooks/strictyaml": {}, "hooks/acl": {"hooks", "hooks/strictyaml", "mqtt"},
+	"hooks/users": {"hooks", "hooks/strictyaml", "rules", "mqtt"}, "hooks/strictyaml": {}, "hooks/acl": {"hooks", "hooks/strictyaml", "mqtt"},
 	"hooks/trees": {"hooks", "hooks/strictyaml", "rules", "mqtt"},
 	"hooks/mochi": {"hooks", "rules", "chat", "geo", "mqtt"},
 	"rules":       {"geo", "mqtt"}, "chat": {"geo", "mqtt"}, "retained": {"geo", "mqtt"}, "client": {"mqtt"}, "bench": {"mqtt"},
@@ -133,6 +134,99 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 	}
 	id, ok := t.(*ast.Ident)
 	return !ok || id.IsExported()
+}
+
+var (
+	testName = regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`")
+	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z]\w*)\(`)
+)
+
+// A test that a document names is there.
+func TestDocumentsNameTestsThatExist(t *testing.T) {
+	there := make(map[string]bool)
+	docs := []string{"README.md", "ARCHITECTURE.md"}
+	err := filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasPrefix(path, "docs/") && strings.HasSuffix(path, ".md") {
+			docs = append(docs, path)
+		}
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range testFunc.FindAllSubmatch(text, -1) {
+			there[string(m[1])] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, doc := range docs {
+		text, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range testName.FindAllSubmatch(text, -1) {
+			if named++; !there[string(m[1])] {
+				t.Errorf("%s names %s, which is no test", doc, m[1])
+			}
+		}
+	}
+	if named < 15 {
+		t.Errorf("the documents name %d tests: this test does not find them", named)
+	}
+}
+
+// Every package stands in ARCHITECTURE.md, with what it may import of ours.
+func TestArchitectureHasTheImportMap(t *testing.T) {
+	text, err := os.ReadFile("ARCHITECTURE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "## The import map")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for name, allowed := range may {
+		row := ""
+		for line := range strings.Lines(section) {
+			if first, _, _ := strings.Cut(strings.TrimPrefix(line, "|"), "|"); strings.HasPrefix(line, "|") && strings.Contains(first, "`"+name+"`") {
+				row = strings.Split(line, "|")[2]
+			}
+		}
+		if row == "" {
+			t.Errorf("%s does not stand there", name)
+			continue
+		}
+		said := strings.Split(strings.TrimSpace(row), ", ")
+		for _, i := range allowed {
+			if !slices.Contains(said, i) && said[0] != "any" {
+				t.Errorf("%s may import %s, which is not said there", name, i)
+			}
+		}
+	}
+}
+
+// Links between documents lead somewhere.
+func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:\s]+)(?:#[^)]*)?\)`)
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && (d.Name() == "node_modules" || d.Name() == ".git") {
+			return fs.SkipDir
+		}
+		if err != nil || !strings.HasSuffix(path, ".md") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, m := range link.FindAllSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), string(m[1]))); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestFilesAreShort(t *testing.T) {

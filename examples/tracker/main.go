@@ -32,7 +32,7 @@ type tracker struct {
 }
 
 // most bounds the buffer: the oldest goes first. A day at one fix every 10 minutes
-// is 144; a packet takes some 4,000.
+// is 144; one array may hold 1,000.
 const most = 1000
 
 // measure takes a fix and sends it, with all that is buffered, if there is a
