@@ -59,6 +59,8 @@ type conn struct {
 	why     ending
 	told    bool // the client was told why: let it read that
 	awaited bool // the core waits for room in buf
+	greeted bool // CONNACK was written
+	pongs   int  // the PINGRESPs that wait for that
 	closed  bool
 	// outAliases are the topic aliases that the client was sent.
 	outAliases mqtt.OutAliases
@@ -101,7 +103,6 @@ func (c *conn) admit(id hooks.Identity, p *mqtt.Connect, l Limits) {
 		keep = l.ServerKeepAlive
 	}
 	c.silence = mqtt.KeepAliveLimit(keep)
-	c.maxPacket = int(p.MaximumPacketSize)
 	c.mute = !p.RequestProblemInfo // [MQTT-3.1.2-29]
 	c.outAliases = mqtt.NewOutAliases(min(p.TopicAliasMaximum, mostAliases))
 	c.isConnected.Store(true)
@@ -150,7 +151,7 @@ func (c *conn) closeWith(r mqtt.Reason, text string) {
 	if r != mqtt.Success {
 		c.because(r, text)
 	}
-	if c.version == mqtt.V5 && r != mqtt.Success {
+	if c.version == mqtt.V5 && r != mqtt.Success && c.isGreeted() { // [MQTT-3.14.0-1]
 		d := &mqtt.Disconnect{Reason: r}
 		if c.takes(len(text)) {
 			d.ReasonString = text

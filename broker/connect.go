@@ -49,7 +49,12 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 		c.keep(cn)
 	}
 	c.emit(cn, s.stored || ended, effect{do: func() {
-		c.write(cn, func(dst []byte) []byte { return mqtt.AppendConnack(dst, c.connack(s, r, present), cn.version) })
+		if !c.greet(cn, c.connack(s, r, present)) {
+			c.drop(cn, mqtt.PacketTooLarge, "CONNACK does not fit into the client's Maximum Packet Size")
+		}
+		if s.conn != cn { // it is gone already
+			return
+		}
 		s.live.Store(cn)
 		c.b.observe(hooks.Event{Kind: hooks.Connected, Identity: r.identity, At: c.clock.now})
 		c.pump(s)
@@ -161,6 +166,23 @@ func (c *core) drop(cn *conn, r mqtt.Reason, text string) {
 	}
 }
 
+// gone applies the end of a connection. why is the *mqtt.Error that ended it, if the
+// client is still to be told: after its CONNACK.
+func (c *core) gone(s *session, why any) {
+	cn := s.conn
+	perr, _ := why.(*mqtt.Error)
+	if perr == nil {
+		c.lost(s, true, mqtt.UnspecifiedError)
+		return
+	}
+	c.emit(cn, false, effect{do: func() {
+		cn.closeWith(perr.Reason, perr.Text)
+		if s.conn == cn {
+			c.lost(s, true, mqtt.UnspecifiedError)
+		}
+	}})
+}
+
 // disconnect applies a client's DISCONNECT.
 func (c *core) disconnect(s *session, d *mqtt.Disconnect) {
 	cn := s.conn
@@ -168,7 +190,7 @@ func (c *core) disconnect(s *session, d *mqtt.Disconnect) {
 		s.expiry = c.capExpiry(*d.SessionExpiry)
 	}
 	c.lost(s, d.Reason == mqtt.DisconnectWithWill, d.Reason)
-	cn.close()
+	c.emit(cn, false, effect{do: cn.close}) // what it is owed leaves before
 }
 
 // lost ends a connection's epoch: the will goes its way, the window is saved,

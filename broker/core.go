@@ -280,6 +280,9 @@ func (c *core) apply(cmd command) bool {
 	}
 	s := cmd.conn.sess
 	if s == nil || s.conn != cmd.conn {
+		if cmd.kind == cmdGone {
+			c.emit(cmd.conn, false, effect{do: cmd.conn.close})
+		}
 		return true // an older epoch, or one that never came to be
 	}
 	switch cmd.kind {
@@ -300,7 +303,7 @@ func (c *core) apply(cmd command) bool {
 			return false
 		}
 		if cmd.kind == cmdGone {
-			c.lost(s, true, mqtt.UnspecifiedError)
+			c.gone(s, cmd.any)
 			return true
 		}
 		c.disconnect(s, cmd.any.(*mqtt.Disconnect))

@@ -30,7 +30,7 @@ func (c *conn) packet(first byte, body []byte, reader bool) error {
 		if len(body) != 0 || first&15 != 0 {
 			return &mqtt.Error{Reason: mqtt.MalformedPacket, Clause: "MQTT-3.12", Text: "PINGREQ has a body or flags"}
 		}
-		c.write(mqtt.AppendPingresp)
+		c.pong()
 	case mqtt.SUBSCRIBE:
 		return c.subscribePacket(first, body)
 	case mqtt.UNSUBSCRIBE:
@@ -194,7 +194,7 @@ func (c *conn) connectPacket(first byte, body []byte) error {
 	}
 	p, err := mqtt.DecodeConnect(body)
 	if p != nil {
-		c.version = p.Version
+		c.version, c.maxPacket = p.Version, int(p.MaximumPacketSize)
 	}
 	if err != nil {
 		return c.refuseConnect(p, err)
@@ -237,7 +237,11 @@ func (c *conn) refuseConnect(p *mqtt.Connect, err error) error {
 	a := &mqtt.Connack{}
 	a.Reason, a.ReasonString = refusal(err)
 	if c.version != 0 {
-		c.write(func(dst []byte) []byte { return mqtt.AppendConnack(dst, a, c.version) })
+		b := fitted(a, c.version, c.maxPacket)
+		c.write(func(dst []byte) []byte { return append(dst, b...) })
+		c.mu.Lock()
+		c.told = true
+		c.mu.Unlock()
 	}
 	return err
 }

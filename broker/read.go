@@ -56,9 +56,15 @@ func (c *conn) end(err error) {
 	}
 	if c.connected {
 		c.logGone(err)
-		c.closeWith(reason, text)
+		gone := command{kind: cmdGone, conn: c}
+		switch {
+		case perr != nil && !c.isGreeted():
+			gone.any = perr // the core says it, after CONNACK
+		case !errors.Is(err, errEnd): // the core closes it, after what it is owed
+			c.closeWith(reason, text)
+		}
 		c.inCore.Add(1)
-		c.b.core.mail.post(command{kind: cmdGone, conn: c})
+		c.b.core.mail.post(gone)
 	} else {
 		c.close()
 	}

@@ -335,8 +335,7 @@ func TestNoPacketIsAboveTheClientsMaximum(t *testing.T) {
 			for i := range 100 {
 				many.Filters = append(many.Filters, mqtt.Subscription{Filter: fmt.Sprint(i)})
 			}
-			c.send(mqtt.AppendSubscribe(nil, &many, mqtt.V5))
-			c.send(mqtt.AppendPingreq(nil))
+			c.nc.Write(mqtt.AppendPingreq(mqtt.AppendSubscribe(nil, &many, mqtt.V5))) //nolint:errcheck // it is closed if not even CONNACK fits
 			for {
 				first, body, err := c.next(5e9)
 				if n := uint32(len(body) + 2); err == nil && n > most {
@@ -349,4 +348,41 @@ func TestNoPacketIsAboveTheClientsMaximum(t *testing.T) {
 			c.nc.Close()
 		}
 	})
+}
+
+// CONNACK comes before the answer to whatever a client sends right behind its
+// CONNECT, and before the reason for which that ends it.
+func TestCONNACKComesFirstWhateverTheClientSendsBehindItsCONNECT(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		send []byte
+		want mqtt.Type
+	}{
+		{"PINGREQ", []byte{0xC0, 0}, mqtt.PINGRESP},
+		{"what is malformed", []byte{0xC0, 1, 0}, mqtt.DISCONNECT},
+		{"AUTH", []byte{0xF0, 0}, mqtt.DISCONNECT},
+		{"a PUBLISH", []byte{0x32, 7, 0, 1, 'x', 0, 1, 0, 'y'}, mqtt.PUBACK},
+		{"DISCONNECT", []byte{0xE0, 0}, 0},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			for _, life := range []func(*mqtt.Connect){lasting, func(*mqtt.Connect) {}} {
+				simulate(t, broker.Config{}, func(s *sim) {
+					c := s.dial(mqtt.V5)
+					p := &mqtt.Connect{Version: mqtt.V5, ClientID: "c", CleanStart: true, ReceiveMaximum: 9}
+					life(p)
+					c.send(append(mqtt.AppendConnect(nil, p), row.send...))
+					if first, _ := c.read(); mqtt.Type(first>>4) != mqtt.CONNACK {
+						s.t.Fatalf("the first packet is %v", mqtt.Type(first>>4))
+					}
+					if row.want == 0 {
+						c.closed()
+						return
+					}
+					if first, _ := c.read(); mqtt.Type(first>>4) != row.want {
+						s.t.Errorf("then comes %v, want %v", mqtt.Type(first>>4), row.want)
+					}
+				})
+			}
+		})
+	}
 }

@@ -16,7 +16,9 @@ func (c *conn) write(encode func(dst []byte) []byte) {
 	}
 }
 
-// append appends output and reports whether somebody must be told to write it.
+// append appends output, one packet, and reports whether somebody must be told to
+// write it. A packet that is larger than the client takes is left out as if it had
+// been sent [MQTT-3.1.2-25].
 func (c *conn) append(encode func(dst []byte) []byte) (start bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -26,7 +28,11 @@ func (c *conn) append(encode func(dst []byte) []byte) (start bool) {
 	if c.buf == nil {
 		c.buf = getBuffer()
 	}
-	c.buf = encode(c.buf)
+	n := len(c.buf)
+	if c.buf = encode(c.buf); c.maxPacket > 0 && len(c.buf)-n > c.maxPacket {
+		c.buf = c.buf[:n]
+		c.b.stats.tooLarge.Add(1)
+	}
 	start = !c.writing
 	c.writing = true
 	return start
