@@ -106,7 +106,7 @@ func (d *document) crowd(n ast.Node, what string) crowd {
 		}
 		var s selector
 		for _, e := range entries {
-			if !d.selectorField(&s, e) {
+			if !d.selectorField(&s, e, what) {
 				d.unknown(e, what, selectorWords, targetLater)
 			}
 		}
@@ -121,28 +121,38 @@ func (d *document) crowd(n ast.Node, what string) crowd {
 	return c
 }
 
-// selectorField sets what e says; false if e is no word of a selector.
-func (d *document) selectorField(s *selector, e entry) bool {
+// selectorField sets what e says in who, of or to; false if e is no word of a selector.
+func (d *document) selectorField(s *selector, e entry, in string) bool {
 	switch e.key {
 	case "user":
-		s.users = append(s.users, d.name128(e.value, "a user")...)
+		s.users = append(s.users, d.named(e.value, "user", in)...)
 	case "users":
 		items, _ := d.sequence(e.value, "users")
 		for _, item := range items {
-			s.users = append(s.users, d.name128(item, "a user")...)
+			s.users = append(s.users, d.named(item, "user", in)...)
 		}
 		slices.Sort(s.users)
 		s.users = slices.Compact(s.users)
 	case "group":
-		s.groups = append(s.groups, d.name128(e.value, "a group")...)
+		s.groups = append(s.groups, d.named(e.value, "group", in)...)
 	case "role":
-		s.role = strings.Join(d.name128(e.value, "a role"), "")
+		s.role = strings.Join(d.named(e.value, "role", in), "")
 	case "tag":
-		s.tag = strings.Join(d.name128(e.value, "a tag"), "")
+		s.tag = strings.Join(d.named(e.value, "tag", in), "")
 	default:
 		return false
 	}
 	return true
+}
+
+// named returns n as a name of a user, group, role or tag, as name128 does, and notes where it stands.
+func (d *document) named(n ast.Node, kind, in string) []string {
+	names := d.name128(n, "a "+kind)
+	if len(names) > 0 && (kind != "user" || in == "to") {
+		line, column := d.at(n)
+		d.mentions = append(d.mentions, mention{d.name, line, column, kind, names[0]})
+	}
+	return names
 }
 
 // name128 returns n as a name of 1–128 bytes, as a list of one, or nothing with a fault.
@@ -193,7 +203,7 @@ func (d *document) target(n ast.Node, entries []entry, situation Situation) targ
 		case "max_age":
 			t.maxAge = d.period(e.value, "max_age")
 		default:
-			if !d.selectorField(&t.who, e) {
+			if !d.selectorField(&t.who, e, "to") {
 				d.unknown(e, "to", targetWords, targetLater)
 			}
 		}

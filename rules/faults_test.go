@@ -73,3 +73,20 @@ func TestNoYAML(t *testing.T) {
 		})
 	}
 }
+
+// Whom the rules name and nobody is, is found with its place; a subject need not be a user.
+func TestStrangers(t *testing.T) {
+	set := parse(t, `zones: {z: {circle: {lat: 48, lon: 11, radius: 1m}}}
+rules:
+  a: {who: {user: van7, tag: childd}, when: {enter: z}, to: [self, {user: mum}, {users: [dad, mom]}]}
+  b: {who: {role: driver}, when: {near: {within: 1m, of: {group: creww}}}, to: {within: 1km, of: subject, role: drvier}}
+`)
+	people := rules.NewRoster([]rules.Person{{Name: "mum", Tags: []string{"child"}}, {Name: "dad", Role: "driver", Groups: []string{"crew"}}})
+	want := `rules.yaml:4:30: nobody has the tag "childd"
+rules.yaml:4:95: user "mom" is not known
+rules.yaml:5:66: nobody has the group "creww"
+rules.yaml:5:113: nobody has the role "drvier"`
+	if got := set.Strangers(people).Error(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}

@@ -21,7 +21,8 @@ type Set struct {
 	anyInside bool // whether a rule asks for inside
 	rules     []*Rule
 	sources   []*Source
-	class     []uint32    // per zone: which of rulesOf are its rules
+	class     []uint32 // per zone: which of rulesOf are its rules
+	mentions  []mention
 	rulesOf   []zoneRules // each kind once, so that few lines of the cache serve many zones
 	index     geo.ZoneIndex
 	pairs     crowdIndex // the near rules, by either side
@@ -156,13 +157,15 @@ func (l *loader) readZones(d *document, n ast.Node, fsys fs.FS) {
 func (l *loader) set() (*Set, error) {
 	l.resolve()
 	var faults Faults
+	var mentions []mention
 	for _, d := range l.documents {
 		faults = append(faults, d.faults.inOrder()...)
+		mentions = append(mentions, d.mentions...)
 	}
 	if len(faults) > 0 {
 		return nil, faults
 	}
-	s := &Set{zones: l.zones, zoneKeys: l.zoneKeys, rules: l.rules, sources: l.sources}
+	s := &Set{zones: l.zones, zoneKeys: l.zoneKeys, rules: l.rules, sources: l.sources, mentions: mentions}
 	of := make([][]*Rule, len(l.zones))
 	for i, r := range s.rules {
 		r.index = i

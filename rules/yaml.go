@@ -27,8 +27,9 @@ type entry struct {
 
 // A document reads the nodes of one file and collects what is wrong with them.
 type document struct {
-	name   string
-	faults Faults
+	name     string
+	faults   Faults
+	mentions []mention
 }
 
 // root parses text into its top-level mapping; nil when it has none, which is a fault then.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -84,12 +85,23 @@ func (c *contents) near() rules.People {
 	return c.policy.People
 }
 
+// warn logs whom the rules name and the users file has not.
+func (c *contents) warn() {
+	if c.users == nil {
+		return
+	}
+	for _, s := range c.set.Strangers(c.policy.People) {
+		slog.Warn("a rule names somebody whom the users file has not", "rule", s.Error())
+	}
+}
+
 // load makes the hooks: who somebody is, what he may, rules and chat.
 func (f *hookFiles) load() (all []any, err error) {
 	c, err := f.read()
 	if err != nil {
 		return nil, err
 	}
+	c.warn()
 	people := c.policy.People
 	if c.users != nil {
 		f.people = users.NewLive(c.users)

@@ -14,16 +14,31 @@ type rulesCmd struct {
 
 type rulesCheckCmd struct {
 	Files []string `arg:"" type:"path" help:"Rules files, and folders of them (*.yaml)."`
+	Users string   `type:"existingfile" help:"Users file: whom the rules name and it has not is told, too." placeholder:"FILE"`
 }
 
 // Help shows an example.
-func (rulesCheckCmd) Help() string { return "Example: geocast rules check rules.yaml" }
+func (rulesCheckCmd) Help() string {
+	return `Names each mistake with file, line, column and what would be right; exit code 2 if there is one.
+
+Example:
+  geocast rules check rules.yaml --users users.yaml`
+}
 
 // Run checks the files.
 func (c *rulesCheckCmd) Run() error {
 	set, err := loadRules(c.Files...)
 	if err != nil {
 		return usageError{err}
+	}
+	if c.Users != "" {
+		f, err := users.Load(c.Users)
+		if err != nil {
+			return usageError{err}
+		}
+		if strangers := set.Strangers(f.People()); len(strangers) > 0 {
+			return usageError{strangers}
+		}
 	}
 	fmt.Printf("ok: %d rules, %d zones, %d sources\n", len(set.Rules()), len(set.Zones()), len(set.Sources()))
 	return nil

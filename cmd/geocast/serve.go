@@ -177,6 +177,7 @@ func reload(files *hookFiles, certs *certs, b *broker.Broker, log *slog.Logger) 
 		return
 	}
 	certs.set(pair)
+	c.warn()
 	files.apply(c, b)
 	log.Info("reloaded", "rules", files.rules, "users", files.users, "acl", files.acl, "cert", certs.files.Cert)
 }
