@@ -1,9 +1,9 @@
 package broker
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
@@ -32,58 +32,6 @@ const preparedFor = 20_000
 
 func (a *applier) wants(topic string) bool { return a.filters.match(topic) }
 
-// tx is what an Applier may do during one command.
-type tx struct {
-	c     *core
-	a     *applier
-	conn  *conn // the sender, or nil
-	depth int
-	kept  bool
-	more  []*mqtt.Message // published in answer, routed after
-	reply []*mqtt.Message
-}
-
-var _ hooks.Tx = (*tx)(nil)
-
-func (t *tx) Now() int64 { return t.c.clock.now }
-
-func (t *tx) Get(key []byte) ([]byte, bool) {
-	r, ok := t.a.recent[string(key)]
-	return r.value, ok
-}
-
-func (t *tx) Put(key, value []byte) {
-	value = append([]byte(nil), value...)
-	t.a.recent[string(key)] = recent{t.c.cur.n, value, t.c.clock.now}
-	t.c.cur.w.Put(tableHook, hookReader{name: t.a.Name()}.key(key), value)
-	t.kept = true
-}
-
-func (t *tx) Delete(key []byte) {
-	t.a.recent[string(key)] = recent{t.c.cur.n, nil, t.c.clock.now}
-	t.c.cur.w.Delete(tableHook, hookReader{name: t.a.Name()}.key(key))
-	t.kept = true
-}
-
-func (t *tx) Inbox(user string, expires int64, encode func(dst []byte, at hooks.Place) []byte) error {
-	if user == "" || len(user) > 128 {
-		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: fmt.Sprintf("%q is no user's name", user)}
-	}
-	if entries, bytes := t.c.store.Limit(); t.c.cur.w.Len() > entries*3/4 || t.c.cur.w.Size() > bytes*3/4 {
-		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the event has more recipients than one commit can hold"}
-	}
-	if t.c.users[user] == nil && len(t.c.users) >= t.c.cfg.Limits.Inboxes {
-		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server has no room for another inbox"}
-	}
-	t.kept = true
-	t.c.toInbox(user, expires, encode)
-	return nil
-}
-
-func (t *tx) Publish(m *mqtt.Message) { t.more = append(t.more, m) }
-
-func (t *tx) Reply(m *mqtt.Message) { t.reply = append(t.reply, m) }
-
 // wanted reports whether an Applier wants publishes on topic. It is safe for
 // concurrent use.
 func (c *core) wanted(topic string) bool {
@@ -107,10 +55,10 @@ func (c *core) applyHooks(p *hooks.Publish, cn *conn) (consumed, kept bool, err 
 		}
 		t := &tx{c: c, a: a, conn: cn, depth: p.Depth}
 		v, e := a.Apply(t, p)
-		kept = c.finish(t) || kept
 		if e != nil {
-			return true, kept, e
+			return true, t.drop() || kept, e
 		}
+		kept = c.finish(t) || kept
 		consumed = consumed || v == hooks.Consume
 	}
 	return consumed, kept, nil
@@ -118,10 +66,7 @@ func (c *core) applyHooks(p *hooks.Publish, cn *conn) (consumed, kept bool, err 
 
 // finish does what an Applier asked for besides its records.
 func (c *core) finish(t *tx) (kept bool) {
-	kept = t.kept
-	if kept {
-		c.keep(t.conn)
-	}
+	kept = t.write()
 	for _, m := range t.more {
 		if t.depth+1 > hooks.MaxDepth {
 			c.log.Warn("a hook's publish was refused: too deep", "hook", t.a.Name(), "topic", m.Topic)
@@ -130,6 +75,9 @@ func (c *core) finish(t *tx) (kept bool) {
 		p := &hooks.Publish{Message: m, Depth: t.depth + 1}
 		consumed, k, err := c.applyHooks(p, nil)
 		kept = k || kept
+		if err != nil {
+			c.log.Warn("a hook's publish was refused", "hook", t.a.Name(), "topic", m.Topic, "err", err)
+		}
 		if err != nil || consumed {
 			continue
 		}
@@ -184,11 +132,17 @@ func (a *applier) forget(released uint64, now int64) {
 	}
 }
 
+func isApplier(hook any) bool { _, ok := hook.(hooks.Applier); return ok }
+
 func (c *core) restoreHooks() error {
 	for _, x := range c.cfg.Hooks {
 		a, ok := x.(hooks.Applier)
 		if !ok {
 			continue
+		}
+		name := a.Name()
+		if name == "" || slices.ContainsFunc(c.appliers, func(o *applier) bool { return o.Name() == name }) {
+			return fmt.Errorf("broker: hook %T: its name %q is empty or another hook's", x, name)
 		}
 		ap := &applier{Applier: a, recent: make(map[string]recent)}
 		ap.filters.set(a.Filters())
@@ -241,7 +195,11 @@ func (b *Broker) gate(p *hooks.Publish) (err error) {
 		if !g.wants(p.Message.Topic) {
 			continue
 		}
-		if err := g.Gate.Gate(context.Background(), p, g.reader(b)); err != nil {
+		err := g.Gate.Gate(b.ctx, p, g.reader(b))
+		if err != nil && b.ctx.Err() != nil {
+			return &hooks.Refusal{Reason: mqtt.ServerShuttingDown, Text: "the server is shutting down", Later: true}
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
 	"github.com/geocast/geocast/store"
 )
@@ -26,8 +28,9 @@ type Broker struct {
 	flushers []*flusher
 	jobs     chan func() // for workers; closed by Close
 	hooks    hookSet
-	noSpace  atomic.Bool   // the disk is nearly full
-	ended    chan struct{} // closed by Close
+	noSpace  atomic.Bool     // the disk is nearly full
+	ctx      context.Context // of what hooks do; ends with Close
+	stop     context.CancelFunc
 	stats    stats
 	gauges   gauges
 	often    oftenLog
@@ -81,13 +84,14 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Log, began: time.Now(), store: st,
 		jobs: make(chan func(), 1024), coreDone: make(chan struct{}), comDone: make(chan struct{}),
-		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log}, ended: make(chan struct{}),
+		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log},
 	}
+	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.hooks = sortHooks(cfg.Hooks)
 	b.core = &core{
 		b: b, cfg: cfg, log: cfg.Log, store: st, mail: mailbox{wake: make(chan struct{}, 1)},
 		sessions: make(map[sessionKey]*session), bodies: make(map[uint64]int32), users: make(map[string]*user),
-		cur: &batch{n: 1}, commits: make(chan *batch, 1),
+		cur: &batch{n: 1}, commits: make(chan *batch, 1), inboxes: slices.ContainsFunc(cfg.Hooks, isApplier),
 	}
 	if err := b.core.restore(time.Now()); err != nil {
 		return nil, errors.Join(err, st.Close())
@@ -125,7 +129,7 @@ func (b *Broker) startSpace() error {
 	if err != nil {
 		return err
 	}
-	s := space{dir: b.cfg.Data, reserve: b.cfg.Reserve, stop: b.ended}
+	s := space{dir: b.cfg.Data, reserve: b.cfg.Reserve, stop: b.ctx.Done()}
 	if s.reserve == 0 {
 		s.reserve = store.Reserve(b.cfg.Memory, total)
 	}
@@ -201,8 +205,9 @@ func (b *Broker) untrack(c *conn) {
 	b.mu.Unlock()
 }
 
-// Publish publishes m as the server itself, past every Authorizer and Gate.
-// A nil error means that what m obliges the broker to keep is durable.
+// Publish publishes m as the server itself: no Authorizer is asked, while Gates and
+// Appliers see it, without a sender. A nil error means that what m obliges the broker
+// to keep is durable; a *hooks.Refusal is a hook's or a bound's.
 func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
 	if !mqtt.ValidTopicName([]byte(m.Topic)) {
 		return fmt.Errorf("broker: publish: topic %q is not a topic name", m.Topic)
@@ -210,9 +215,13 @@ func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
 	if n := m.Size(); n > b.cfg.Limits.Packet {
 		return fmt.Errorf("broker: publish to %s: %d bytes; at most %d", m.Topic, n, b.cfg.Limits.Packet)
 	}
+	p := &hooks.Publish{Message: m, At: b.now()}
+	if err := b.gate(p); err != nil {
+		return err
+	}
 	done := make(chan struct{})
 	var failed error // read after done is closed
-	b.core.mail.post(command{kind: cmdCall, passing: true, call: func() { b.core.publishInside(m, func(err error) { failed = err; close(done) }) }})
+	b.core.mail.post(command{kind: cmdCall, passing: true, call: func() { b.core.publishInside(p, func(err error) { failed = err; close(done) }) }})
 	select {
 	case <-done:
 		return failed
@@ -225,16 +234,22 @@ func (b *Broker) Publish(ctx context.Context, m *mqtt.Message) error {
 
 // publishInside routes a message of the server's own and calls done when it is
 // durable, or with an error.
-func (c *core) publishInside(m *mqtt.Message, done func(error)) {
-	if noSpace := c.b.noSpace.Load(); (noSpace || c.full()) && c.keeps(m, nil) {
+func (c *core) publishInside(p *hooks.Publish, done func(error)) {
+	if noSpace := c.b.noSpace.Load(); (noSpace || c.full()) && c.keeps(p.Message, nil) {
 		if noSpace {
 			done(errNoSpace)
 			return
 		}
-		c.deferred = append(c.deferred, command{kind: cmdCall, call: func() { c.publishInside(m, done) }})
+		c.deferred = append(c.deferred, command{kind: cmdCall, call: func() { c.publishInside(p, done) }})
 		return
 	}
-	kept, err := c.route(m, nil)
+	consumed, kept, err := c.applyHooks(p, nil)
+	c.targets = c.targets[:0]
+	if err == nil && !consumed {
+		var k bool
+		k, err = c.route(p.Message, nil)
+		kept = k || kept
+	}
 	if err != nil {
 		done(err)
 		return
@@ -243,7 +258,8 @@ func (c *core) publishInside(m *mqtt.Message, done func(error)) {
 		c.keep(nil)
 	}
 	c.release(nil, kept)
-	c.emit(nil, kept, effect{do: func() { done(nil) }})
+	e := hooks.Event{Kind: hooks.Published, Message: p.Message, At: c.clock.now}
+	c.emit(nil, kept, effect{do: func() { c.b.observe(e); done(nil) }})
 }
 
 // Serve waits until ctx ends or the store fails, then closes the broker. It
@@ -266,7 +282,7 @@ func (b *Broker) Close() error {
 		return nil
 	}
 	b.closed = true
-	close(b.ended)
+	b.stop()
 	ls, open := b.listeners, b.open
 	b.listeners = nil
 	conns := make([]*conn, 0, len(open))

@@ -287,6 +287,7 @@ func (c *core) end(s *session) {
 	}
 	c.leaveGroups(s)
 	c.closeInbox(s)
+	c.forgetAssigned(s)
 	delete(c.sessions, s.key)
 	if s.stored {
 		c.cur.w.Delete(tableSession, be8(s.id))

@@ -35,9 +35,9 @@ type core struct {
 	timers   timers
 	users    map[string]*user
 	appliers []*applier
-	trees    map[string]bool // first levels that the hooks own
-	viewers  []hooks.Tree
-	forgot   int64 // when the appliers last forgot old writes
+	inboxes  bool                    // there is an Applier that may write to inboxes
+	trees    map[string][]hooks.Tree // by the first levels that the hooks own
+	forgot   int64                   // when the appliers last forgot old writes
 
 	nextID uint64
 	stamps

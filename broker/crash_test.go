@@ -24,7 +24,7 @@ import (
 // TestMain lets the test binary be the broker that a test kills.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("GEOCAST_TEST_SERVE"); dir != "" {
-		b, err := broker.New(broker.Config{Data: dir, Log: quiet, Hooks: []any{teller{}}})
+		b, err := broker.New(broker.Config{Data: dir, Log: quiet, Hooks: []any{teller{}, boom{}}})
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)

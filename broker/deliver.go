@@ -176,10 +176,17 @@ func (c *core) send2(s *session, id uint16, it item) {
 }
 
 // transmit writes a PUBLISH. One that is larger than the client takes counts
-// as delivered [MQTT-3.1.2-25].
+// as delivered [MQTT-3.1.2-25]; of an inbox a gap says so.
 func (c *core) transmit(cn *conn, it *item, id uint16) {
 	d := mqtt.Delivery{ID: id, QoS: it.qos, Dup: it.dup, Retain: it.retain, SubIDs: it.subIDs, Now: c.clock.now}
 	fits, start := cn.deliver(it.msg, d)
+	s := cn.sess
+	if !fits {
+		c.b.stats.tooLarge.Add(1)
+		if s != nil && s.inbox != nil && it.from == &s.inbox.queue {
+			fits, start = cn.deliver(s.inbox.user.gap(uint64(it.at), uint64(it.at), "size"), d)
+		}
+	}
 	if start {
 		c.soon(cn)
 	}
@@ -187,8 +194,7 @@ func (c *core) transmit(cn *conn, it *item, id uint16) {
 		c.b.stats.delivered.Add(1)
 		return
 	}
-	c.b.stats.tooLarge.Add(1)
-	if s := cn.sess; s != nil && id != 0 {
+	if s != nil && id != 0 {
 		c.ackSelf(s, it, id)
 	}
 }

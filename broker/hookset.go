@@ -2,6 +2,8 @@ package broker
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -126,17 +128,25 @@ func (b *Broker) authenticate(c *conn, p *mqtt.Connect, assigned bool) (hooks.Id
 	if len(b.hooks.authenticators) == 0 {
 		return openIdentity(p, assigned), nil
 	}
+	ctx, stop := context.WithTimeout(b.ctx, b.cfg.Limits.Connect)
+	defer stop()
 	cred := &hooks.Credentials{
 		ClientID: p.ClientID, Username: p.Username, HasUsername: p.HasUsername,
 		Password: p.Password, HasPassword: p.HasPassword, Remote: c.remote(), Certificate: c.certificate(),
 	}
+	if tc, ok := c.nc.(*tls.Conn); ok {
+		if chains := tc.ConnectionState().VerifiedChains; len(chains) > 0 {
+			cred.Certificate = chains[0][0]
+		}
+	}
 	for _, a := range b.hooks.authenticators {
-		id, err := askAuthenticator(a, cred)
+		id, err := askAuthenticator(ctx, a, cred)
 		if err == nil {
-			id.Client = p.ClientID
+			id.Client, id.Verified = p.ClientID, id.User != ""
 			return id, nil
 		}
-		if err != hooks.ErrNotMine { //nolint:errorlint // the sentinel is returned as it is
+		if !errors.Is(err, hooks.ErrNotMine) {
+			b.unexpected(err, "a sign-in failed", p.ClientID)
 			return hooks.Identity{}, err
 		}
 	}
@@ -144,13 +154,20 @@ func (b *Broker) authenticate(c *conn, p *mqtt.Connect, assigned bool) (hooks.Id
 }
 
 // askAuthenticator calls one; a panic refuses the client.
-func askAuthenticator(a hooks.Authenticator, cred *hooks.Credentials) (id hooks.Identity, err error) {
+func askAuthenticator(ctx context.Context, a hooks.Authenticator, cred *hooks.Credentials) (id hooks.Identity, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("broker: authenticator panicked: %v", r)
 		}
 	}()
-	return a.Authenticate(context.Background(), cred)
+	return a.Authenticate(ctx, cred)
+}
+
+// unexpected logs an error of a hook that is no refusal.
+func (b *Broker) unexpected(err error, text, client string) {
+	if _, refused := errors.AsType[*hooks.Refusal](err); !refused {
+		b.often.warn(text, "client", client, "err", err)
+	}
 }
 
 // authorize asks every Authorizer; any no is final, and a panic is a no.

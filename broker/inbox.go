@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"slices"
+	"strings"
 
 	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
@@ -75,23 +76,33 @@ func decodeUser(id uint64, v []byte) (*user, error) {
 	return u, nil
 }
 
-// toInbox appends an event to a user's inbox, in the open batch, and lets it
-// go to the user's devices with the commit.
-func (c *core) toInbox(name string, expires int64, encode func(dst []byte, at hooks.Place) []byte) {
-	u := c.person(name)
-	seq := u.next
-	u.next++
+// inboxEvent is an event in its stored form: kind, version, when it expires, when
+// it came, the payload.
+type inboxEvent struct {
+	expires int64
+	value   []byte
+}
+
+// eventHead is the length of what stands before the payload.
+const eventHead = 18
+
+// newInboxEvent is an event to which the payload is still to be appended.
+func newInboxEvent(expires, now int64) inboxEvent {
 	value := binary.BigEndian.AppendUint64([]byte{'E', 1}, uint64(expires))
-	value = binary.BigEndian.AppendUint64(value, uint64(c.clock.now))
-	value = encode(value, hooks.Place{Seq: seq, Epoch: u.epoch})
-	u.bytes += int64(len(value))
-	c.cur.w.Append(store.Log{Kind: logInbox, ID: u.id}, store.Pos(seq), value)
+	return inboxEvent{expires, binary.BigEndian.AppendUint64(value, uint64(now))}
+}
+
+// toInbox appends an event at its place, seq, to a user's inbox, in the open batch,
+// and lets it go to the user's devices with the commit.
+func (c *core) toInbox(u *user, seq uint64, e inboxEvent) {
+	u.bytes += int64(len(e.value))
+	c.cur.w.Append(store.Log{Kind: logInbox, ID: u.id}, store.Pos(seq), e.value)
 	c.cur.w.Put(tableUser, be8(u.id), u.record())
-	m := &mqtt.Message{Topic: inboxTopic(name), Payload: value[eventHead:], QoS: 1, Expires: expires}
+	m := &mqtt.Message{Topic: inboxTopic(u.name), Payload: e.value[eventHead:], QoS: 1, Expires: e.expires}
 	c.cur.effects = append(c.cur.effects, effect{do: func() {
 		u.done = max(u.done, seq)
 		for _, s := range u.feeds {
-			c.arrive(s, &item{msg: m, qos: s.inbox.qos, at: store.Pos(seq), from: &s.inbox.queue})
+			c.arrive(s, &item{msg: m, qos: s.inbox.qos, subIDs: s.inbox.subIDs, at: store.Pos(seq), from: &s.inbox.queue})
 		}
 	}})
 	c.keepInbox(u, c.clock.now)
@@ -100,26 +111,53 @@ func (c *core) toInbox(name string, expires int64, encode func(dst []byte, at ho
 	}
 }
 
-// eventHead is the stored form before an event's payload: kind, version, when it
-// expires, when it came.
-const eventHead = 18
-
 // feed is a session's reading of an inbox.
 type feed struct {
 	queue
-	user *user
-	qos  byte
-	open []uint64 // read and not yet acknowledged, rising
+	user   *user
+	qos    byte
+	subIDs []uint32 // of the filters that opened it [MQTT-3.3.4-3]
+	open   []uint64 // read and not yet acknowledged, rising
+}
+
+// inboxFilters are the filters that open the session's own inbox.
+func (s *session) inboxFilters() [2]string {
+	n := "users/" + encodeName(s.key.user)
+	return [2]string{n + "/inbox", n + "/#"}
+}
+
+// isInbox reports whether a filter opens the session's own inbox. A broker to whose
+// inboxes no hook can write has none: to it these are plain topics.
+func (c *core) isInbox(s *session, filter string) bool {
+	if !c.inboxes || s.key.user == "" || !strings.HasPrefix(filter, "users/") {
+		return false
+	}
+	f := s.inboxFilters()
+	return slices.Contains(f[:], filter)
+}
+
+// tuneInbox takes the options of the session's filters over to its feed.
+func (s *session) tuneInbox() {
+	f := s.inbox
+	f.qos, f.subIDs = 0, nil
+	for _, filter := range s.inboxFilters() {
+		if o, ok := s.subs[filter]; ok {
+			f.qos = max(f.qos, min(o.qos, 1))
+			if o.id != 0 {
+				f.subIDs = append(f.subIDs, o.id)
+			}
+		}
+	}
 }
 
 // openInbox begins to feed a session from its user's inbox: a first device
 // from the oldest event, later ones from the head.
-func (c *core) openInbox(s *session, qos byte) {
-	u := c.person(s.key.user)
+func (c *core) openInbox(s *session) {
 	if s.inbox != nil {
-		s.inbox.qos = qos
+		s.tuneInbox()
 		return
 	}
+	u := c.person(s.key.user)
 	if _, known := u.cursors[s.key.client]; !known {
 		at := u.first - 1
 		if len(u.cursors) > 0 {
@@ -129,7 +167,8 @@ func (c *core) openInbox(s *session, qos byte) {
 		c.setCursor(u, s.key.client, at)
 		c.cur.w.Put(tableUser, be8(u.id), u.record())
 	}
-	s.inbox = &feed{user: u, qos: qos}
+	s.inbox = &feed{user: u}
+	s.tuneInbox()
 	s.inbox.reader = s
 	s.inbox.log = store.Log{Kind: logInbox, ID: u.id}
 	c.rewind(s)
@@ -150,9 +189,7 @@ func (c *core) closeInbox(s *session) {
 		return
 	}
 	u := s.inbox.user
-	if k, ok := u.cursors[s.key.client]; ok && assigned(s.key.client) {
-		c.dropCursor(u, s.key.client)
-	} else if ok {
+	if k, ok := u.cursors[s.key.client]; ok {
 		c.setCursor(u, s.key.client, k.at) // it was seen now
 	}
 	if i := slices.Index(u.feeds, s); i >= 0 {
@@ -262,7 +299,7 @@ func (c *core) gapBefore(s *session, f *feed, at store.Pos) {
 
 // feedItem takes an event, or the gap that ends at its place, into memory.
 func (c *core) feedItem(s *session, f *feed, it item) {
-	it.qos = f.qos
+	it.qos, it.subIDs = f.qos, f.subIDs
 	c.takenBy(s, &f.queue, &it)
 	s.box().add(&it)
 }

@@ -21,6 +21,9 @@ func (teller) Restore(hooks.Reader, int64) error { return nil }
 func (teller) Tick(hooks.Tx) int64               { return 0 }
 func (teller) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	expires := int64(0)
+	if p.Message.Topic == "tell/panic" {
+		panic("as it was told to")
+	}
 	if string(p.Message.Payload) == "soon" {
 		expires = tx.Now() + 1
 	}

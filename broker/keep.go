@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
 	"github.com/geocast/geocast/store"
 )
@@ -55,19 +56,70 @@ func (c *core) seen(s *session) {
 // reopenInbox goes on at the device's cursor, or as a new device if the one it
 // had was given up meanwhile.
 func (c *core) reopenInbox(s *session) {
-	if _, known := s.inbox.user.cursors[s.key.client]; known {
+	u := s.inbox.user
+	if k, known := u.cursors[s.key.client]; known && c.clock.now-k.seen <= idleDevice.Milliseconds() {
 		c.seen(s)
 		c.rewind(s)
 		return
 	}
-	qos := s.inbox.qos
+	c.dropCursor(u, s.key.client)
 	c.closeInbox(s)
-	c.openInbox(s, qos)
+	c.openInbox(s)
 }
 
 func (c *core) dropCursor(u *user, client string) {
 	delete(u.cursors, client)
 	c.cur.w.Delete(tableCursor, append(be8(u.id), client...))
+}
+
+// mayOpenInbox says why a session can't read its user's inbox.
+func (c *core) mayOpenInbox(s *session) error {
+	if err := c.mayHaveInbox(s.key.user); err != nil {
+		return err
+	}
+	u := c.users[s.key.user]
+	if u == nil {
+		return nil
+	}
+	c.dropIdle(u)
+	reading := 0
+	for client := range u.cursors {
+		if u.reads(client) {
+			reading++
+		}
+	}
+	if _, known := u.cursors[s.key.client]; !known && reading >= maxDevices {
+		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "as many devices of this user as may be are connected"}
+	}
+	return nil
+}
+
+// leaveInbox ends a session's feed if none of its filters asks for it any more.
+func (c *core) leaveInbox(s *session) {
+	for _, f := range s.inboxFilters() {
+		if _, still := s.subs[f]; still {
+			s.tuneInbox()
+			return
+		}
+	}
+	c.closeInbox(s)
+}
+
+// forgetAssigned ends the cursor of a device that we gave its id: it lasts no
+// longer than the session.
+func (c *core) forgetAssigned(s *session) {
+	if u := c.users[s.key.user]; u != nil && assigned(s.key.client) {
+		c.dropCursor(u, s.key.client)
+	}
+}
+
+// dropIdle ends the cursors of devices that are gone for good.
+func (c *core) dropIdle(u *user) {
+	for client, k := range u.cursors {
+		if c.clock.now-k.seen > idleDevice.Milliseconds() && !u.reads(client) {
+			c.dropCursor(u, client)
+		}
+	}
 }
 
 // makeRoom lets the longest idle device go if the user has as many as it may.
@@ -96,8 +148,7 @@ func (u *user) reads(client string) bool {
 	return false
 }
 
-// assigned reports whether we gave a client its id: its cursor then lasts no
-// longer than its session.
+// assigned reports whether we gave a client its id.
 func assigned(client string) bool { return strings.HasPrefix(client, "gc-") }
 
 // keepInbox sees to it that one timer follows a user's oldest event.
@@ -120,11 +171,7 @@ func (c *core) sweepInbox(u *user) {
 		return
 	}
 	u.sweeping = true
-	for client, k := range u.cursors {
-		if c.clock.now-k.seen > idleDevice.Milliseconds() && !u.reads(client) {
-			c.dropCursor(u, client)
-		}
-	}
+	c.dropIdle(u)
 	log := store.Log{Kind: logInbox, ID: u.id}
 	c.b.work(func() {
 		var head []oldEvent
@@ -177,8 +224,7 @@ func (c *core) inboxOver(u *user) bool {
 	return u.next-u.first > uint64(l.InboxEvents) || u.bytes > l.InboxBytes
 }
 
-// gap is the event that stands for those from seq to to, which are no more
-// . A hole that no gap explains would be loss.
+// gap is the event that stands for those from seq to to, which are no more. A hole that no gap explains would be loss.
 func (u *user) gap(seq, to uint64, why string) *mqtt.Message {
 	return &mqtt.Message{Topic: inboxTopic(u.name), QoS: 1, Payload: fmt.Appendf(nil,
 		`{"v":1,"seq":%d,"epoch":%q,"type":"gap","to":%d,"why":%q}`, seq, u.epoch, to, why)}

@@ -92,6 +92,9 @@ func (c *conn) publishPacket(first byte, body []byte, reader bool) error {
 		}
 		cmd.msg = cmd.from.Message
 	}
+	if err := c.b.serversOwn(cmd.msg.Topic); err != nil {
+		return c.refusePublish(&p, err)
+	}
 	if p.QoS == 0 && !p.Retain && len(c.b.hooks.observers) == 0 && c.bypass(cmd.msg) {
 		return nil
 	}
@@ -112,13 +115,7 @@ func (c *conn) mayWrite(m *mqtt.Message, will bool) error {
 			return err
 		}
 	}
-	switch {
-	case strings.HasPrefix(m.Topic, "$SYS/"), strings.HasPrefix(m.Topic, "$share/"):
-		return &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "$SYS and $share are the server's"}
-	case strings.HasPrefix(m.Topic, "users/") && strings.HasSuffix(m.Topic, "/inbox"):
-		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "an inbox is written by the server; publish to users/{me}/location or users/{peer}/chat"}
-	}
-	return nil
+	return c.b.serversOwn(m.Topic)
 }
 
 // refusePublish has the core answer a publish that is not allowed, in its place.
@@ -183,6 +180,7 @@ func (c *conn) checkFilter(f mqtt.Subscription) (reason mqtt.Reason, text string
 	if no, ok := errors.AsType[*hooks.Refusal](err); ok {
 		reason, text = refusal(no)
 	}
+	c.b.unexpected(err, "an authorizer failed", c.identity.Client)
 	c.b.often.warn("a subscription was refused", "filter", f.Filter, "client", c.identity.Client, "user", c.identity.User, "reason", reason, "text", text)
 	return reason, text, nil
 }

@@ -57,7 +57,7 @@ func (b *Broker) inCore(f func()) bool {
 	select {
 	case <-done:
 		return true
-	case <-b.ended:
+	case <-b.ctx.Done():
 	case <-b.coreDone:
 	}
 	return false
@@ -180,7 +180,6 @@ func (c *core) endSubscriptions(s *session, filters []string) {
 	for _, f := range filters {
 		if _, had := s.subs[f]; had {
 			c.dropFilter(s, f)
-			delete(s.subs, f)
 			c.b.often.some(slog.LevelWarn, "a subscription has ended: it is not allowed any more", "filter", f, "client", s.key.client, "user", s.key.user)
 		}
 	}

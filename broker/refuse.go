@@ -72,7 +72,7 @@ func (c *core) refuse(cn *conn, kept bool, r refused) {
 func (c *core) replyError(cn *conn, kept bool, r refused, reason mqtt.Reason, text string) {
 	s := cn.sess
 	first, _, _ := strings.Cut(r.topic, "/")
-	if s == nil || s.key.user == "" || !c.trees[first] {
+	if s == nil || s.key.user == "" || len(c.trees[first]) == 0 {
 		return
 	}
 	topic := "users/" + encodeName(s.key.user) + "/reply"
@@ -106,9 +106,25 @@ func (s *session) listens(topic string) bool {
 	return false
 }
 
+// serversOwn refuses what only the server publishes: its own topics, and events of
+// an inbox.
+func (b *Broker) serversOwn(topic string) error {
+	switch {
+	case strings.HasPrefix(topic, "$SYS/") || strings.HasPrefix(topic, "$share/"):
+		return &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "$SYS and $share are the server's"}
+	case b.core.inboxes && mqtt.Match("users/+/inbox", topic):
+		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "an inbox is written by the server; publish to users/{me}/location or users/{peer}/chat"}
+	}
+	return nil
+}
+
 // refuseEarly answers a publish that was refused before the core. It was sent,
 // so it counts against the client's Receive Maximum until it is answered.
 func (c *core) refuseEarly(cn *conn, r refused) {
+	if _, again := cn.sess.in2[r.id]; again && r.qos == 2 { // it was taken when it came first
+		c.emit(cn, false, effect{conn: cn, ack: mqtt.Ack{Type: mqtt.PUBREC, ID: r.id}})
+		return
+	}
 	if r.qos > 0 {
 		cn.unacked++
 	}

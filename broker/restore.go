@@ -155,9 +155,12 @@ func (c *core) restoreSubs(byID map[uint64]*session) error {
 		if _, _, is, _ := mqtt.ParseShared(f); is {
 			groups = append(groups, shared{s, f, o})
 		} else {
-			c.index.Set(f, s, o)
-			if c.isInbox(s, f) {
-				c.openInbox(s, min(o.qos, 1))
+			own := c.isInbox(s, f)
+			if own {
+				c.openInbox(s)
+			}
+			if !own || f != inboxTopic(s.key.user) {
+				c.index.Set(f, s, o)
 			}
 		}
 		return store.Next{}

@@ -16,7 +16,7 @@ var errNoSpace = &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server's 
 type space struct {
 	dir     string
 	reserve int64
-	stop    chan struct{}
+	stop    <-chan struct{}
 }
 
 // watchSpace looks once a second until the broker ends.

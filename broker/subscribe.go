@@ -54,6 +54,19 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 	if !had && len(s.subs) >= c.cfg.Limits.Subscriptions {
 		return mqtt.QuotaExceeded, nil
 	}
+	if c.isInbox(s, f.Filter) && s.inbox == nil {
+		if err := c.mayOpenInbox(s); err != nil {
+			reason, _ := refusal(err)
+			return reason, nil
+		}
+	}
+	_, inside, shared, _ := mqtt.ParseShared(f.Filter)
+	if !shared {
+		inside = f.Filter
+	}
+	if c.inTree(inside) {
+		f.QoS = min(f.QoS, 1)
+	}
 	o := subOptions{qos: f.QoS, noLocal: f.NoLocal, asRetain: f.RetainAsPublished, id: id, retainHow: f.RetainHandling}
 	if s.subs == nil {
 		s.subs = make(map[string]subOptions, 1)
@@ -62,15 +75,15 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 	if s.lasting {
 		c.cur.w.Put(tableSub, append(be8(s.id), f.Filter...), o.append(nil))
 	}
-	if _, _, shared, _ := mqtt.ParseShared(f.Filter); shared {
+	if shared {
 		c.join(s, f.Filter, o)
 		return mqtt.Reason(f.QoS), nil // no retained messages [MQTT-3.3.1-9 note, 4.8.2]
 	}
 	if c.isInbox(s, f.Filter) {
-		c.openInbox(s, min(f.QoS, 1))
+		c.openInbox(s)
 		c.keep(s.conn)
 		if f.Filter == inboxTopic(s.key.user) {
-			return mqtt.Reason(min(f.QoS, 1)), nil
+			return mqtt.Reason(f.QoS), nil
 		}
 	}
 	c.index.Set(f.Filter, s, o)
@@ -78,15 +91,6 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 		return mqtt.Reason(f.QoS), nil
 	}
 	return mqtt.Reason(f.QoS), c.newReplay(s, f.Filter, o)
-}
-
-// isInbox reports whether a filter opens the session's own inbox.
-func (c *core) isInbox(s *session, filter string) bool {
-	if s.key.user == "" {
-		return false
-	}
-	name := encodeName(s.key.user)
-	return filter == "users/"+name+"/inbox" || filter == "users/"+name+"/#"
 }
 
 // unsubscribe applies an UNSUBSCRIBE.
@@ -101,7 +105,6 @@ func (c *core) unsubscribe(s *session, p *mqtt.Unsubscribe) bool {
 		if _, had := s.subs[f]; had {
 			reason = mqtt.Success
 			c.dropFilter(s, f)
-			delete(s.subs, f)
 		}
 		ack.Reasons = append(ack.Reasons, reason)
 	}
@@ -114,15 +117,16 @@ func (c *core) unsubscribe(s *session, p *mqtt.Unsubscribe) bool {
 	return true
 }
 
-// dropFilter takes one filter out of the index and the store.
+// dropFilter takes one filter from the session, out of the index and the store.
 func (c *core) dropFilter(s *session, filter string) {
+	delete(s.subs, filter)
 	if _, _, shared, _ := mqtt.ParseShared(filter); shared {
 		c.leave(s, filter)
 	} else {
 		c.index.Delete(filter, s)
 		c.dropReplay(s, filter)
-		if c.isInbox(s, filter) {
-			c.closeInbox(s)
+		if s.inbox != nil && c.isInbox(s, filter) {
+			c.leaveInbox(s)
 		}
 	}
 	if s.lasting {

@@ -8,27 +8,26 @@ import (
 
 // restoreTrees asks the hooks which topic trees they own.
 func (c *core) restoreTrees() error {
-	c.trees = make(map[string]bool)
+	c.trees = make(map[string][]hooks.Tree)
 	for _, x := range c.cfg.Hooks {
 		t, ok := x.(hooks.Tree)
 		if !ok {
 			continue
 		}
-		c.viewers = append(c.viewers, t)
 		for _, level := range t.Trees() {
-			c.trees[level] = true
+			c.trees[level] = append(c.trees[level], t)
 		}
 	}
 	return nil
 }
 
-// inTree reports whether a hook owns the topic.
+// inTree reports whether a hook owns the topic, or topic filter, by its first level.
 func (c *core) inTree(topic string) bool {
 	if len(c.trees) == 0 {
 		return false
 	}
 	first, _, _ := strings.Cut(topic, "/")
-	return c.trees[first]
+	return len(c.trees[first]) > 0
 }
 
 // sees reports whether a session's subscription shows it a topic of a tree.
@@ -39,11 +38,9 @@ func (c *core) sees(s *session, filter, topic string) bool {
 // maySee asks every hook that owns the topic's tree: any no is final.
 func (c *core) maySee(user, topic string) bool {
 	first, _, _ := strings.Cut(topic, "/")
-	for _, v := range c.viewers {
-		for _, level := range v.Trees() {
-			if level == first && !v.MaySee(user, topic) {
-				return false
-			}
+	for _, t := range c.trees[first] {
+		if !t.MaySee(user, topic) {
+			return false
 		}
 	}
 	return true

@@ -122,6 +122,9 @@ func (c *core) sendWill(s *session) {
 	if w.expiry != 0 {
 		m.Expires = c.clock.now + int64(w.expiry)*1000
 	}
+	if c.inTree(m.Topic) {
+		m.Retain = false // nothing that a client says is kept there
+	}
 	p := &hooks.Publish{From: w.from, Message: &m, At: c.clock.now}
 	r := &hooks.Request{Identity: &p.From, Action: hooks.Write, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Payload: m.Payload, Will: true}
 	if !c.b.hooks.gated(m.Topic) {
@@ -152,4 +155,8 @@ func (c *core) publishWill(s *session, p *hooks.Publish, err error) {
 	}
 	c.keep(nil)
 	c.release(nil, true)
+	if err == nil && len(c.b.hooks.observers) > 0 {
+		e := hooks.Event{Kind: hooks.Published, Identity: p.From, Message: p.Message, At: c.clock.now}
+		c.emit(nil, true, effect{do: func() { c.b.observe(e) }})
+	}
 }

@@ -30,7 +30,9 @@ var ErrNotMine = errors.New("hooks: credentials are for another authenticator")
 
 // Refusal is the error by which a hook refuses: the peer is told Reason, and
 // Text as the reason string where its protocol has one. Any other error is
-// told as mqtt.UnspecifiedError and logged.
+// told as mqtt.UnspecifiedError and logged. In 3.x, which has no reasons for it, a
+// refused publish is acknowledged, and who listens to users/{me}/reply is told there
+// if the topic is in a [Tree].
 type Refusal struct {
 	// Reason is a reason code ≥ 0x80. The zero value is sent as
 	// mqtt.NotAuthorized.
@@ -75,9 +77,15 @@ type Credentials struct {
 	Certificate *x509.Certificate
 }
 
-// Authenticator says who a client is. It runs on a worker, may block (within
-// ctx) and must be safe for concurrent use. ErrNotMine passes on to the next;
-// a *Refusal refuses with its reason; a panic refuses that client.
+// Authenticator says who a client is. Those of a broker are asked in the order of
+// its Config.Hooks until one knows the credentials; with none configured, every
+// client is who it says it is. ErrNotMine passes on to the next, and after the last
+// one refuses with BadUserNameOrPassword. A *Refusal refuses with its reason; any
+// other error, and a panic, with UnspecifiedError, and it is logged. It runs on a
+// goroutine of the client's connection and may block, which delays this client only;
+// it must be safe for concurrent use. ctx ends after Limits.Connect, and when the
+// broker closes. The Identity that it returns is kept, with the client identifier
+// filled in, and must not be changed any more.
 type Authenticator interface {
 	Authenticate(ctx context.Context, c *Credentials) (Identity, error)
 }
@@ -112,9 +120,12 @@ type Request struct {
 }
 
 // Authorizer says whether a request is allowed: nil is yes, an error (best a
-// *Refusal) is no. Any no is final, whatever others say. It runs on a worker or
-// on a connection's reader, just after broker.Recheck also inside the core, must be safe for concurrent use and should not
-// block. A panic is a no.
+// *Refusal) is no. Any no is final, whatever others say, at every protocol level and
+// QoS, for wills and after topic aliases. A panic is a no, too; it is logged, as is
+// an error that is no *Refusal. It runs on a worker, on a connection's reader or, for a
+// will that is sent and after Broker.Recheck, inside the core; it must be safe for
+// concurrent use and not block. A subscription is asked about when it is made, and
+// after Broker.Recheck; not again when its session goes on.
 type Authorizer interface {
 	Authorize(r *Request) error
 }
@@ -126,12 +137,12 @@ type Publish struct {
 	// Message is what was published. A Gate may replace it, but not write to it.
 	Message *mqtt.Message
 	// Prepared is what a Gate left for the Applier of the same hook, by the
-	// hook's index; see Prepare.
+	// hook itself; see Prepare.
 	Prepared map[any]any
 	// At is the core's time at which it was received, in Unix milliseconds.
 	At int64
-	// Depth is 0 for a client's publish, one more for each publish that an
-	// Applier made in answer to it. Beyond MaxDepth it is refused.
+	// Depth is 0 for a client's publish and for one by Broker.Publish, one more
+	// for each publish that an Applier made in answer to it; MaxDepth bounds it.
 	Depth int
 }
 
@@ -146,8 +157,8 @@ func (p *Publish) Prepare(hook, v any) {
 	p.Prepared[hook] = v
 }
 
-// Reader reads a hook's committed records from the store. It may block on the
-// disk, and is safe for concurrent use.
+// Reader reads a hook's committed records from the store, and no other hook's. It may
+// block on the disk, and is safe for concurrent use.
 type Reader interface {
 	// Get returns the value of key, or nil, false.
 	Get(key []byte) (value []byte, ok bool, err error)
@@ -156,14 +167,21 @@ type Reader interface {
 	Scan(prefix []byte, fn func(key, value []byte) bool) error
 }
 
-// Gate sees a publish before the core. It runs on a worker, one publish of a
-// connection at a time and in order; it may read the store through r, replace
-// p.Message, and leave prepared values (decoded payloads, records read). An
-// error refuses the publish. A panic refuses it with UnspecifiedError.
+// Gate sees a publish before the core, a will when it is sent; what Appliers publish
+// passes none.
+// Those of a broker are asked in the order of its Config.Hooks, each if one of its
+// filters matches the topic as those before have left it. It runs on a worker, one
+// publish of a connection at a time and in order; there are few workers, so that it
+// may read the store through r, but wait for nothing else. It may leave prepared
+// values (decoded payloads, records read) for its Applier. It may replace p.Message,
+// but not write to it; what then stands there is not authorised again. An error
+// refuses the publish; a panic refuses it with UnspecifiedError and is logged. What a
+// client sends again (DUP) passes it again.
 type Gate interface {
 	// Filters are the topic filters of the publishes that it wants to see;
-	// they are read when the broker starts, and at broker.Refilter.
+	// they are read when the broker starts, and at Broker.Refilter.
 	Filters() []string
+	// Gate looks at one publish. ctx ends when the broker closes.
 	Gate(ctx context.Context, p *Publish, r Reader) error
 }
 
@@ -175,23 +193,30 @@ type Place struct {
 	Epoch string
 }
 
-// Tx is what an Applier may do. All of it commits with the publish, or not at
-// all. It is valid during the call only, and for that goroutine only.
+// Tx is what an Applier may do. All of it commits in the publish's own batch, before
+// the acknowledgement and all else that follows from it leave; if the Applier returns
+// an error, nothing of it is done. It is valid during the call only, and for that
+// goroutine only.
 type Tx interface {
 	// Now is the core's time in Unix milliseconds. It never runs backwards.
 	Now() int64
 	// Get returns what this hook last put under key and is not yet known to be
-	// readable from the store. What is older must be read in Gate.
+	// readable from the store, nil and true if it deleted it. What is older must
+	// be read in Gate. An acknowledgement that rests on what it returned waits
+	// until that is committed.
 	Get(key []byte) (value []byte, ok bool)
-	// Put and Delete write records of this hook.
+	// Put writes a record of this hook. It copies key and value.
 	Put(key, value []byte)
+	// Delete removes a record of this hook; it need not be there.
 	Delete(key []byte)
-	// Inbox appends an event to the user's inbox: encode gets the place and
-	// returns the payload. expires is in core time (Unix ms), 0 for never. It
-	// returns a *Refusal if the user cannot have an inbox.
+	// Inbox appends an event to the user's inbox: encode is called at once, gets
+	// the place and appends the payload to dst. expires is in core time (Unix ms),
+	// 0 for never. It returns a *Refusal, and appends nothing, if the user cannot
+	// have an inbox or the commit has no room for the event.
 	Inbox(user string, expires int64, encode func(dst []byte, at Place) []byte) error
 	// Publish publishes m to plain subscribers, with no Gate or Authorizer
-	// asked, after the event that caused it.
+	// asked, after the Applier has returned. Appliers see it with one Depth more;
+	// beyond MaxDepth it is dropped and logged.
 	Publish(m *mqtt.Message)
 	// Reply sends m to the sender's own connection only, at QoS 1, if it is
 	// still there and listens to m's topic. It is passing: nothing is stored.
@@ -212,16 +237,22 @@ const (
 // publish has in the one order. It must be deterministic, must not block,
 // read no disk and take no lock that another goroutine holds for long, and
 // return within about a millisecond. What it may keep: its own state, which
-// only it writes, and which Restore rebuilds. An error refuses the publish; a
+// only it writes, and which Restore rebuilds. Those of a broker are asked in the order
+// of its Config.Hooks. An error refuses the publish: the Appliers after it are not
+// asked, what those before it wrote stays, and its own state must be as it was. A
 // panic ends the process, since its state can't be trusted any more.
 type Applier interface {
-	// Name keys the hook's records in the store; it must never change.
+	// Name keys the hook's records in the store; it must never change. Two hooks
+	// of one name, or an empty one, are refused when the broker is made.
 	Name() string
-	// Filters are the topic filters of the publishes that it applies.
+	// Filters are the topic filters of the publishes that it applies, read as
+	// those of a Gate.
 	Filters() []string
-	// Restore is called once at start with the committed records.
+	// Restore is called once, before all else, with the committed records and the
+	// core's time.
 	Restore(r Reader, now int64) error
-	// Apply is called for each publish that a filter matches.
+	// Apply is called for each publish that a filter matches, also for a will and
+	// for one from inside.
 	Apply(tx Tx, p *Publish) (Verdict, error)
 	// Tick is called about once a second, and before that at the time it
 	// returned last; it returns the core time at which it wants to be called
@@ -230,17 +261,19 @@ type Applier interface {
 }
 
 // Tree is implemented by a hook that owns topic trees, such as `users/…`. What is
-// published in one reaches a subscriber only if the hook says so; a filter whose
-// first level is a wildcard does not see it; and a report does not go back to
-// the connection that sent it.
+// published in one reaches a subscriber only if the hook says so, all hooks that own
+// it. A filter whose first level is a wildcard does not see it. A publish does not go
+// back to the connection that sent it. No will is retained there, and at most QoS 1
+// is granted.
 type Tree interface {
 	// Trees are the first topic levels that it owns; read once, at start.
 	Trees() []string
 	// MaySee reports whether user (empty for an anonymous one) may be sent what
 	// is published on topic, a topic name in one of its trees. It is asked for
-	// each recipient at each delivery, so that a consent that ends stops what
-	// follows at its place in the order. It runs inside the core and in workers,
-	// must be safe for concurrent use and not block. A panic ends the process.
+	// each recipient when the publish is applied, so that a consent that ends stops
+	// what follows at its place in the order, and for each retained message when
+	// it is sent. It runs inside the core and must not block. A panic ends the
+	// process.
 	MaySee(user, topic string) bool
 }
 
@@ -260,16 +293,19 @@ type Event struct {
 // EventKind says what happened.
 type EventKind byte
 
-// The kinds of events.
+// The kinds of events. Published is a client's publish that was taken, its will when
+// that is sent, or a publish by Broker.Publish.
 const (
 	Connected EventKind = iota + 1
 	Disconnected
 	Published
 )
 
-// Observer hears of events after their commit, on a goroutine of its own, in
-// order. Its queue is bounded: events that it is too slow for are dropped and
-// counted. A panic is logged and the event skipped.
+// Observer hears of events after their commit, on a goroutine of its own, in the order
+// in which they took effect. It delays nothing: its queue is bounded, and events that
+// it is too slow for are dropped and counted. A panic is logged and the event skipped.
+// Closing the broker waits until it has heard what is queued.
 type Observer interface {
+	// Observe is told of one event at a time.
 	Observe(e Event)
 }

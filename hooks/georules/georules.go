@@ -51,8 +51,8 @@ type Hook struct {
 	// concurrent use. What a user reports of another, as a gateway or by a source,
 	// carries the user's name as via.
 	Gateway func(from *hooks.Identity, who string) bool
-	// Rejected counts fixes that were refused, and Undelivered ticks in which an
-	// event could not be given to all its recipients; for any goroutine.
+	// Rejected counts fixes that were refused, and Undelivered publishes and ticks
+	// of which an event could not be given to all its recipients; for any goroutine.
 	Rejected, Undelivered atomic.Uint64
 }
 
@@ -257,23 +257,27 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	}
 	h.takeOver(tx)
 	d, _ := p.Prepared[h].(prepared)
-	failed := h.step(tx, &d)
+	if err := h.step(tx, &d); err != nil {
+		return hooks.Consume, err
+	}
 	if !strings.HasPrefix(p.Message.Topic, "users/") && !strings.HasPrefix(p.Message.Topic, "owntracks/") {
-		return hooks.Route, failed
+		return hooks.Route, nil
 	}
 	if len(d.bad) > 0 && p.From.User != "" {
 		tellBad(tx, p, &d)
 	}
-	return hooks.Consume, failed
+	return hooks.Consume, nil
 }
 
 // step steps the engine over fixes, and writes and publishes at the end what they
 // left: of a batch that was buffered offline each fix is kept, but state and the last
 // position are those of its end. They are stepped in the order of their measurement,
-// however they stand in the payload. The error is that of the first fix or event
-// that could not be taken; the others are.
-func (h *Hook) step(tx hooks.Tx, d *prepared) (failed error) {
+// however they stand in the payload. The error is that of the first fix
+// that could not be taken, if nothing was; else the others are, and d.bad has it.
+func (h *Hook) step(tx hooks.Tx, d *prepared) (refused error) {
 	var state []rules.StateRecord
+	var failed error
+	took := false
 	var moved []*tracker
 	last := map[*tracker]*geo.Fix{} // of each that has moved its newest fix, else nil
 	inOrder(d.fixes, tx.Now())
@@ -282,9 +286,11 @@ func (h *Hook) step(tx hooks.Tx, d *prepared) (failed error) {
 		forgotten, err := h.admit(tx, f)
 		state = append(state, forgotten...)
 		if err != nil {
-			failed = cmp.Or(failed, err)
+			refused = cmp.Or(refused, err)
+			d.bad = append(d.bad, geo.Rejection{Index: i, Reason: err.Error()})
 			continue
 		}
+		took = true
 		events, changed := h.engine.Step(*f)
 		state = append(state, changed...)
 		for i := range events {
@@ -301,6 +307,12 @@ func (h *Hook) step(tx hooks.Tx, d *prepared) (failed error) {
 			last[t] = f
 		}
 	}
+	if failed != nil { // the fix is taken all the same: the engine has moved on
+		h.Undelivered.Add(1)
+	}
+	if !took && len(state) == 0 {
+		return refused // nothing was written
+	}
 	h.put(tx, lastOf(state))
 	for _, t := range moved {
 		tx.Put(trackerKey(t.id), t.record())
@@ -308,7 +320,7 @@ func (h *Hook) step(tx hooks.Tx, d *prepared) (failed error) {
 			position(tx, f, d.via(f), t.at == h.trackers.person[t.who].newest)
 		}
 	}
-	return failed
+	return nil
 }
 
 // inOrder notes the arrival of fixes and sorts them by their measurement.

@@ -1,0 +1,333 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"log/slog"
+	"net"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
+)
+
+// sentence is a sentence of the contract in hooks/hooks.go and the test that fails
+// if it does not hold.
+type sentence struct {
+	of, says string
+	test     func(*testing.T)
+}
+
+// contract is the contract of package hooks, in the order of its text.
+var contract = []sentence{
+	{"Authenticator", "Authenticator says who a client is.", authenticatorsAreAskedInOrder},
+	{"Authenticator", "Those of a broker are asked in the order of its Config.Hooks until one knows the credentials; with none configured, every client is who it says it is.", func(t *testing.T) { authenticatorsAreAskedInOrder(t); TestOpenModeUsers(t) }},
+	{"Authenticator", "ErrNotMine passes on to the next, and after the last one refuses with BadUserNameOrPassword.", authenticatorsAreAskedInOrder},
+	{"Authenticator", "A *Refusal refuses with its reason; any other error, and a panic, with UnspecifiedError, and it is logged.", authenticatorsRefuse},
+	{"Authenticator", "It runs on a goroutine of the client's connection and may block, which delays this client only; it must be safe for concurrent use.", TestSlowSignInsDelayNobody},
+	{"Authenticator", "ctx ends after Limits.Connect, and when the broker closes.", authenticationEnds},
+	{"Authenticator", "The Identity that it returns is kept, with the client identifier filled in, and must not be changed any more.", authenticatorsAreAskedInOrder},
+
+	{"Authorizer", "Authorizer says whether a request is allowed: nil is yes, an error (best a *Refusal) is no.", anyNoIsFinal},
+	{"Authorizer", "Any no is final, whatever others say, at every protocol level and QoS, for wills and after topic aliases.", anyNoIsFinal},
+	{"Authorizer", "A panic is a no, too; it is logged, as is an error that is no *Refusal.", brokenAuthorizersSayNo},
+	{"Authorizer", "It runs on a worker, on a connection's reader or, for a will that is sent and after Broker.Recheck, inside the core; it must be safe for concurrent use and not block.", willsAreAskedAboutTwice},
+	{"Authorizer", "A subscription is asked about when it is made, and after Broker.Recheck; not again when its session goes on.", subscriptionsAreAskedAboutOnce},
+
+	{"Reader", "Reader reads a hook's committed records from the store, and no other hook's.", readersSeeWhatIsCommitted},
+	{"Reader", "It may block on the disk, and is safe for concurrent use.", readersSeeWhatIsCommitted},
+	{"Reader", "Get returns the value of key, or nil, false.", readersSeeWhatIsCommitted},
+	{"Reader", "Scan calls fn for every record whose key begins with prefix, in key order, until it returns false.", readersSeeWhatIsCommitted},
+	{"Reader", "Key and value are valid during the call.", readersSeeWhatIsCommitted},
+
+	{"Gate", "Gate sees a publish before the core, a will when it is sent; what Appliers publish passes none.", gatesSeeClientsPublishes},
+	{"Gate", "Those of a broker are asked in the order of its Config.Hooks, each if one of its filters matches the topic as those before have left it.", gatesAreAChain},
+	{"Gate", "It runs on a worker, one publish of a connection at a time and in order; there are few workers, so that it may read the store through r, but wait for nothing else.", gatesKeepOrder},
+	{"Gate", "It may leave prepared values (decoded payloads, records read) for its Applier.", gatesPrepare},
+	{"Gate", "It may replace p.Message, but not write to it; what then stands there is not authorised again.", gatesAreAChain},
+	{"Gate", "An error refuses the publish; a panic refuses it with UnspecifiedError and is logged.", gatesRefuse},
+	{"Gate", "What a client sends again (DUP) passes it again.", gatesSeeRepeats},
+	{"Gate", "Filters are the topic filters of the publishes that it wants to see; they are read when the broker starts, and at Broker.Refilter.", filtersAreReadAgain},
+	{"Gate", "Gate looks at one publish.", gatesKeepOrder},
+	{"Gate", "ctx ends when the broker closes.", gatesEnd},
+
+	{"Tx", "Tx is what an Applier may do.", txCommitsWhole},
+	{"Tx", "All of it commits in the publish's own batch, before the acknowledgement and all else that follows from it leave; if the Applier returns an error, nothing of it is done.", func(t *testing.T) { txCommitsWhole(t); txIsDropped(t) }},
+	{"Tx", "It is valid during the call only, and for that goroutine only.", appliersAreOneAfterTheOther},
+	{"Tx", "Now is the core's time in Unix milliseconds.", appliersAreOneAfterTheOther},
+	{"Tx", "It never runs backwards.", appliersAreOneAfterTheOther},
+	{"Tx", "Get returns what this hook last put under key and is not yet known to be readable from the store, nil and true if it deleted it.", txGetSeesWhatIsNotRead},
+	{"Tx", "What is older must be read in Gate.", readersSeeWhatIsCommitted},
+	{"Tx", "An acknowledgement that rests on what it returned waits until that is committed.", acknowledgementsWaitForWhatWasRead},
+	{"Tx", "Put writes a record of this hook.", txCommitsWhole},
+	{"Tx", "It copies key and value.", txCommitsWhole},
+	{"Tx", "Delete removes a record of this hook; it need not be there.", txGetSeesWhatIsNotRead},
+	{"Tx", "Inbox appends an event to the user's inbox: encode is called at once, gets the place and appends the payload to dst.", inboxGivesPlaces},
+	{"Tx", "expires is in core time (Unix ms), 0 for never.", TestAnExpiredEventLeavesAGap},
+	{"Tx", "It returns a *Refusal, and appends nothing, if the user cannot have an inbox or the commit has no room for the event.", inboxRefuses},
+	{"Tx", "Publish publishes m to plain subscribers, with no Gate or Authorizer asked, after the Applier has returned.", appliersPublish},
+	{"Tx", "Appliers see it with one Depth more; beyond MaxDepth it is dropped and logged.", publishesAreBoundedInDepth},
+	{"Tx", "Reply sends m to the sender's own connection only, at QoS 1, if it is still there and listens to m's topic.", repliesGoToTheSender},
+	{"Tx", "It is passing: nothing is stored.", repliesGoToTheSender},
+
+	{"Applier", "Applier runs inside the core, on its goroutine, in the place that the publish has in the one order.", appliersAreOneAfterTheOther},
+	{"Applier", "It must be deterministic, must not block, read no disk and take no lock that another goroutine holds for long, and return within about a millisecond.", appliersAreOneAfterTheOther},
+	{"Applier", "What it may keep: its own state, which only it writes, and which Restore rebuilds.", appliersAreRestored},
+	{"Applier", "Those of a broker are asked in the order of its Config.Hooks.", appliersAreAChain},
+	{"Applier", "An error refuses the publish: the Appliers after it are not asked, what those before it wrote stays, and its own state must be as it was.", appliersAreAChain},
+	{"Applier", "A panic ends the process, since its state can't be trusted any more.", panicsInTheCoreEndTheProcess},
+	{"Applier", "Name keys the hook's records in the store; it must never change.", appliersAreRestored},
+	{"Applier", "Two hooks of one name, or an empty one, are refused when the broker is made.", namesAreTheirOwn},
+	{"Applier", "Filters are the topic filters of the publishes that it applies, read as those of a Gate.", filtersAreReadAgain},
+	{"Applier", "Restore is called once, before all else, with the committed records and the core's time.", appliersAreRestored},
+	{"Applier", "Apply is called for each publish that a filter matches, also for a will and for one from inside.", appliersSeePublishesFromInside},
+	{"Applier", "Tick is called about once a second, and before that at the time it returned last; it returns the core time at which it wants to be called next, 0 for no wish.", ticksComeInTime},
+
+	{"Tree", "Tree is implemented by a hook that owns topic trees, such as `users/…`.", treesAreGuarded},
+	{"Tree", "What is published in one reaches a subscriber only if the hook says so, all hooks that own it.", treesAreGuarded},
+	{"Tree", "A filter whose first level is a wildcard does not see it.", treesAreGuarded},
+	{"Tree", "A publish does not go back to the connection that sent it.", treesAreGuarded},
+	{"Tree", "No will is retained there, and at most QoS 1 is granted.", treesKeepNoWill},
+	{"Tree", "Trees are the first topic levels that it owns; read once, at start.", treesAreGuarded},
+	{"Tree", "MaySee reports whether user (empty for an anonymous one) may be sent what is published on topic, a topic name in one of its trees.", treesAreGuarded},
+	{"Tree", "It is asked for each recipient when the publish is applied, so that a consent that ends stops what follows at its place in the order, and for each retained message when it is sent.", consentEndsInOrder},
+	{"Tree", "It runs inside the core and must not block.", panicsInTheCoreEndTheProcess},
+	{"Tree", "A panic ends the process.", panicsInTheCoreEndTheProcess},
+
+	{"Observer", "Observer hears of events after their commit, on a goroutine of its own, in the order in which they took effect.", observersHearWhatIsCommitted},
+	{"Observer", "It delays nothing: its queue is bounded, and events that it is too slow for are dropped and counted.", observersDelayNothing},
+	{"Observer", "A panic is logged and the event skipped.", observersMayPanic},
+	{"Observer", "Closing the broker waits until it has heard what is queued.", observersHearWhatIsCommitted},
+	{"Observer", "Observe is told of one event at a time.", observersHearWhatIsCommitted},
+}
+
+func TestContractOfHooks(t *testing.T) {
+	for _, s := range contract {
+		t.Run(s.of+"/"+s.says, s.test)
+	}
+}
+
+// What the contract says and the table above must not part.
+func TestEverySentenceOfTheContractHasATest(t *testing.T) {
+	have := make(map[[2]string]bool)
+	for _, s := range contract {
+		have[[2]string{s.of, s.says}] = true
+	}
+	for _, s := range sentences(t) {
+		if !have[s] {
+			t.Errorf("no test: %s: %q", s[0], s[1])
+		}
+		delete(have, s)
+	}
+	for s := range have {
+		t.Errorf("not in hooks.go any more: %s: %q", s[0], s[1])
+	}
+}
+
+// sentences are those of the interfaces of hooks.go and their methods.
+func sentences(t *testing.T) (all [][2]string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../hooks/hooks.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := regexp.MustCompile(`\.( |$)`)
+	add := func(of string, doc *ast.CommentGroup) {
+		text := strings.Join(strings.Fields(doc.Text()), " ")
+		for _, s := range strings.Split(end.ReplaceAllString(text, ".\n"), "\n") {
+			if s != "" {
+				all = append(all, [2]string{of, s})
+			}
+		}
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		d, ok := n.(*ast.GenDecl)
+		if !ok || d.Tok != token.TYPE {
+			return true
+		}
+		spec := d.Specs[0].(*ast.TypeSpec)
+		if i, ok := spec.Type.(*ast.InterfaceType); ok {
+			add(spec.Name.Name, d.Doc)
+			for _, m := range i.Methods.List {
+				add(spec.Name.Name, m.Doc)
+			}
+		}
+		return false
+	})
+	return all
+}
+
+// The hooks of these tests are functions.
+
+type authenticator func(ctx context.Context, c *hooks.Credentials) (hooks.Identity, error)
+
+func (f authenticator) Authenticate(ctx context.Context, c *hooks.Credentials) (hooks.Identity, error) {
+	return f(ctx, c)
+}
+
+type authorizer func(r *hooks.Request) error
+
+func (f authorizer) Authorize(r *hooks.Request) error { return f(r) }
+
+type gate struct {
+	filters string
+	look    func(ctx context.Context, p *hooks.Publish, r hooks.Reader) error
+}
+
+func (g *gate) Filters() []string { return strings.Fields(g.filters) }
+func (g *gate) Gate(ctx context.Context, p *hooks.Publish, r hooks.Reader) error {
+	return g.look(ctx, p, r)
+}
+
+type applier struct {
+	name, filters string
+	apply         func(tx hooks.Tx, p *hooks.Publish) error
+	verdict       hooks.Verdict
+	restore       func(r hooks.Reader, now int64) error
+	tick          func(tx hooks.Tx) int64
+}
+
+func (a *applier) Name() string      { return a.name }
+func (a *applier) Filters() []string { return strings.Fields(a.filters) }
+func (a *applier) Restore(r hooks.Reader, now int64) error {
+	if a.restore == nil {
+		return nil
+	}
+	return a.restore(r, now)
+}
+func (a *applier) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
+	return a.verdict, a.apply(tx, p)
+}
+func (a *applier) Tick(tx hooks.Tx) int64 {
+	if a.tick == nil {
+		return 0
+	}
+	return a.tick(tx)
+}
+
+type tree struct {
+	levels string
+	sees   func(user, topic string) bool
+}
+
+func (t *tree) Trees() []string                { return strings.Fields(t.levels) }
+func (t *tree) MaySee(user, topic string) bool { return t.sees(user, topic) }
+
+type observer func(e hooks.Event)
+
+func (f observer) Observe(e hooks.Event) { f(e) }
+
+// boom owns a tree at which it panics.
+type boom struct{}
+
+func (boom) Trees() []string            { return []string{"boom"} }
+func (boom) MaySee(string, string) bool { panic("boom") }
+
+// logText is a log that tests read.
+type logText struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logText) have(text string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.buf.String(), text)
+}
+
+func (l *logText) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+// over starts a broker over a store in memory that the test has in its hands.
+func over(t *testing.T, st *store.Memory, all ...any) (*broker.Broker, net.Addr) {
+	t.Helper()
+	b, err := broker.NewOver(broker.Config{Log: quiet, Hooks: all}, st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, err := b.Listen("mqtt://127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return b, addr
+}
+
+// hold makes commits wait until they are released, or the test has ended.
+func hold(t *testing.T, st *store.Memory) (release func()) {
+	t.Helper()
+	gate := make(chan struct{})
+	release = sync.OnceFunc(func() { close(gate) })
+	st.Hold(gate)
+	t.Cleanup(release)
+	return release
+}
+
+// join dials and connects.
+func join(t *testing.T, addr net.Addr, id string, change ...func(*mqtt.Connect)) *client {
+	t.Helper()
+	c := dial(t, addr, mqtt.V5)
+	if a := c.connect(id, change...); a.Reason >= 0x80 {
+		t.Fatalf("%s refused: %v", id, a.Reason)
+	}
+	return c
+}
+
+// say publishes at QoS 1 and returns the reason.
+func (c *client) say(topic, payload string) mqtt.Reason {
+	c.t.Helper()
+	c.publish(topic, payload, 1, 1)
+	return c.wantAck(mqtt.PUBACK, 1).Reason
+}
+
+// want compares a list that a hook has made with what a test wants.
+func wantList(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if strings.Join(got, "|") != strings.Join(want, "|") {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// list is a list of what hooks saw, from any goroutine.
+type list struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *list) add(s string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, s)
+}
+
+func (l *list) len() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.all)
+}
+
+// take returns the list and empties it.
+func (l *list) take() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.all
+	l.all = nil
+	return all
+}
