@@ -60,7 +60,7 @@ func (c *core) settled(f flight) {
 		// The entry stays for its other messages: after a crash this one must
 		// not be sent again.
 		o.done = append(o.done, f.idx)
-		c.cur.w.Put(tableDone, doneKey(q.log.ID, place{f.at, f.idx}), nil)
+		c.cur.w.Put(tableDone, doneKey(q.log.ID, place{f.at, f.idx}), []byte{'D', 1})
 	}
 	if gone := q.acked(f.at); gone != nil {
 		c.removeEntry(q, f.at, gone)

@@ -72,7 +72,7 @@ func (c *core) enqueue(q *queue, it *item, body uint64) {
 	b := c.cur
 	if q.put != store.Pos(b.n) || q.entry == nil {
 		q.put, q.next = store.Pos(b.n), 0
-		q.entry = &entry{q: q}
+		q.entry = &entry{q: q, buf: []byte{'Q', 1}}
 		b.entries = append(b.entries, q.entry)
 	}
 	it.at, it.idx, it.from, it.body, it.entry = q.put, q.next, q, body, q.entry

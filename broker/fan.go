@@ -113,7 +113,7 @@ func (c *core) fanStep(f *fan) {
 	f.next = end
 	c.keep(nil)
 	if f.next < len(f.to) {
-		c.cur.w.Put(tableFanAt, be8(f.n), be8(uint64(f.next)))
+		c.cur.w.Put(tableFanAt, be8(f.n), append([]byte{'A', 1}, be8(uint64(f.next))...))
 		c.fanSoon(f)
 		return
 	}
@@ -217,8 +217,8 @@ func (c *core) restoreFans(byID map[uint64]*session) error {
 func (c *core) resumeFan(f *fan) error {
 	v, err := c.store.Get(tableFanAt, be8(f.n))
 	switch {
-	case err == nil && len(v) == 8:
-		f.next = min(int(binary.BigEndian.Uint64(v)), len(f.to))
+	case err == nil && len(v) >= 10:
+		f.next = min(int(binary.BigEndian.Uint64(v[2:])), len(f.to))
 	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return err
 	}

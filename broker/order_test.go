@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -193,6 +194,21 @@ func TestUnreleasedQoS2IsBounded(t *testing.T) {
 			c.nc.Close()
 			synctest.Wait()
 		}
+	})
+}
+
+// A client that asks and never reads is owed no more than a bound.
+func TestWhoNeverReadsItsAnswersIsHungUpOn(t *testing.T) {
+	simulate(t, broker.Config{}, func(s *sim) {
+		c := s.dial(mqtt.V5)
+		c.connect("c", still)
+		pings := bytes.Repeat(mqtt.AppendPingreq(nil), 4096)
+		for range 8 << 20 / len(pings) {
+			if _, err := c.nc.Write(pings); err != nil {
+				return
+			}
+		}
+		s.t.Error("8 MB of PINGREQs were taken without a PINGRESP being read")
 	})
 }
 

@@ -119,7 +119,7 @@ func (c *core) received2(s *session, id uint16) (kept bool) {
 	}
 	s.in2[id] = struct{}{}
 	if s.lasting {
-		c.cur.w.Put(tableIn2, packetKey(s.id, id), []byte{1})
+		c.cur.w.Put(tableIn2, packetKey(s.id, id), []byte{'I', 1})
 	}
 	return s.lasting
 }

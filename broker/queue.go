@@ -132,9 +132,14 @@ func appendItem(dst []byte, it *item, body uint64) []byte {
 	return it.msg.Append(dst)
 }
 
-// decodeItems decodes an entry; body returns the message of a shared body, or
+// decodeItems decodes an entry, which is kind, version, items; body returns the
+// message of a shared body, or
 // nil if it is no more.
 func decodeItems(b []byte, body func(uint64) *mqtt.Message) ([]item, error) {
+	if len(b) < 2 || b[0] != 'Q' {
+		return nil, errItem
+	}
+	b = b[2:]
 	var items []item
 	for idx := uint16(0); len(b) > 0; idx++ {
 		it, rest, err := decodeItem(b, body)

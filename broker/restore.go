@@ -30,6 +30,8 @@ func (c *core) restore(now time.Time) error {
 			time.Duration(ahead)*time.Millisecond)
 	}
 	byID := make(map[uint64]*session)
+	var owners map[store.Log]*queue
+	began := time.Now()
 	steps := []func() error{
 		c.restoreUsers,
 		func() error { return c.restoreSessions(byID) },
@@ -40,7 +42,10 @@ func (c *core) restore(now time.Time) error {
 		c.restoreTrees,
 		c.restoreHooks,
 		func() error { return c.restoreFans(byID) },
-		func() error { return c.restoreBodies(c.owners(byID)) },
+		func() error {
+			owners = c.owners(byID)
+			return c.restoreBodies(owners)
+		},
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -48,7 +53,13 @@ func (c *core) restore(now time.Time) error {
 		}
 	}
 	c.startSys()
-	c.log.Info("restored", "sessions", len(c.sessions), "subscriptions", c.index.Len(), "retained", c.topics.Len())
+	queued := 0
+	for _, q := range owners {
+		queued += q.messages
+	}
+	c.log.Info("restored", "sessions", len(c.sessions), "queued_messages", queued, "subscriptions", c.index.Len(),
+		"shared_subscriptions", c.groups.Len(), "retained", c.topics.Len(), "inboxes", len(c.users), "fan_outs", len(c.fans),
+		"took", time.Since(began).Round(time.Millisecond))
 	return nil
 }
 

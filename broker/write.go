@@ -16,13 +16,17 @@ func (c *conn) write(encode func(dst []byte) []byte) {
 	}
 }
 
+// outMost is how much output may wait at all, in bytes: messages stop at outCap, but
+// a client that asks and never reads is owed answers without end.
+const outMost = 2 << 20
+
 // append appends output, one packet, and reports whether somebody must be told to
 // write it. A packet that is larger than the client takes is left out as if it had
-// been sent [MQTT-3.1.2-25].
+// been sent [MQTT-3.1.2-25]; a client that is owed too much is hung up on.
 func (c *conn) append(encode func(dst []byte) []byte) (start bool) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.ended {
+		c.mu.Unlock()
 		return false
 	}
 	if c.buf == nil {
@@ -35,6 +39,13 @@ func (c *conn) append(encode func(dst []byte) []byte) (start bool) {
 	}
 	start = !c.writing
 	c.writing = true
+	over := len(c.buf) > outMost
+	c.mu.Unlock()
+	if over {
+		c.b.stats.overflow.Add(1)
+		c.b.often.warn("a client that does not read what it is answered was hung up on", "client", c.identity.Client, "remote", c.remote())
+		c.shut()
+	}
 	return start
 }
 
