@@ -88,7 +88,7 @@ func TestDemoEndsAtOnce(t *testing.T) {
 		if pid, ok := strings.CutPrefix(s.Text(), "  broker| process "); ok {
 			broker = pid
 		}
-		if strings.HasPrefix(s.Text(), "  carol ") {
+		if strings.HasPrefix(s.Text(), "  carol  #") {
 			cmd.Process.Signal(os.Interrupt) //nolint:errcheck // Wait says how it ended
 		}
 	}
