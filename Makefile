@@ -3,7 +3,7 @@ GO ?= go
 FUZZTIME ?= 10s
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help run demo test race vet fmt lint examples check fuzz bench-geo
+.PHONY: help run demo test race vet fmt lint examples check fuzz bench bench-geo
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 run demo: ## build, and show real buses, rules, phones and a kill -9 over TCP
@@ -22,6 +22,9 @@ lint: ## golangci-lint, from its own module graph
 examples: ## build and run every example, and look at what it prints
 	$(GO) test -count=1 -v ./examples
 check: fmt vet lint test race examples ## what must be green before a commit
+bench: ## the loads of docs/benchmarks.md on geocast and on mosquitto in turn (apt install mosquitto), about 12 minutes
+	$(GO) build -o bin/geocast ./cmd/geocast
+	./bin/geocast bench compare
 bench-geo: ## CPU of a fix among 1,000 and 100,000 zones and movers, and of a naive scan in the same run
 	$(GO) test ./rules -run '^$$' -bench '^Benchmark(Step|Near)$$' -benchtime 200000x -count 3
 	$(GO) test ./rules -run '^$$' -bench 'Naive' -benchtime 30x

@@ -18,6 +18,8 @@ type Target struct {
 	Address string
 	// PID is the broker's process, for CPU and memory; 0 if it is not known.
 	PID int
+	// Busy, if not nil, is how long the broker's core has been applying commands.
+	Busy func() time.Duration
 }
 
 // Result is what a run came to. A field that was not measured is 0.
@@ -34,6 +36,8 @@ type Result struct {
 	P99 time.Duration `json:"p99_ns"`
 	// AckP50 is from send to PUBACK or PUBCOMP.
 	AckP50 time.Duration `json:"ack_p50_ns"`
+	// Busy is how much of Took the broker's core was applying commands.
+	Busy time.Duration `json:"busy_ns"`
 	// Bytes is what the broker's memory (RssAnon) grew by, for one of Messages.
 	Bytes int64 `json:"bytes_each"`
 	// RSS is the broker's resident memory at the end, in bytes.

@@ -70,13 +70,13 @@ func (o Offline) Run(t Target) (fill, drain Result, err error) {
 func measured(t Target, r *Result, n int, run func(i int) error) error {
 	var wg sync.WaitGroup
 	errs := make(chan error, n)
-	cpu, begin := cpuOf(t.PID), time.Now()
+	before, begin := t.usage(), time.Now()
 	for i := range n {
 		wg.Go(func() { errs <- run(i) })
 	}
 	wg.Wait()
-	r.Took, r.CPU = time.Since(begin), cpuOf(t.PID)-cpu
-	_, r.RSS = memoryOf(t.PID)
+	r.Took = time.Since(begin)
+	t.charge(r, before)
 	close(errs)
 	for err := range errs {
 		if err != nil {

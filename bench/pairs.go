@@ -200,7 +200,7 @@ func (f Flow) Run(t Target) (Result, error) {
 	}
 	var wg sync.WaitGroup
 	errs := make(chan error, len(pubs)+len(subs))
-	cpu, begin := cpuOf(t.PID), time.Now()
+	before, begin := t.usage(), time.Now()
 	for _, s := range subs {
 		wg.Go(func() { errs <- s.run() })
 	}
@@ -208,8 +208,8 @@ func (f Flow) Run(t Target) (Result, error) {
 		wg.Go(func() { errs <- p.run() })
 	}
 	wg.Wait()
-	r := Result{Name: f.Name, Took: time.Since(begin), CPU: cpuOf(t.PID) - cpu}
-	_, r.RSS = memoryOf(t.PID)
+	r := Result{Name: f.Name, Took: time.Since(begin)}
+	t.charge(&r, before)
 	close(errs)
 	for err := range errs {
 		if err != nil {

@@ -28,6 +28,24 @@ func cpuOf(pid int) time.Duration {
 	return time.Duration(user+sys) * tick
 }
 
+// usage is what a broker has used up to now.
+type usage struct{ cpu, busy time.Duration }
+
+func (t *Target) usage() usage {
+	u := usage{cpu: cpuOf(t.PID)}
+	if t.Busy != nil {
+		u.busy = t.Busy()
+	}
+	return u
+}
+
+// charge notes in r what the broker has used since before.
+func (t *Target) charge(r *Result, before usage) {
+	now := t.usage()
+	r.CPU, r.Busy = now.cpu-before.cpu, now.busy-before.busy
+	_, r.RSS = memoryOf(t.PID)
+}
+
 // memoryOf is RssAnon and VmRSS of a process in bytes.
 func memoryOf(pid int) (anon, rss int64) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))

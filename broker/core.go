@@ -170,7 +170,8 @@ func (c *core) loop(done chan<- struct{}) {
 			c.tick()
 		case <-linger.C:
 		}
-		c.b.clockMs.Store(c.clock.advance(time.Now()))
+		began := time.Now()
+		c.b.clockMs.Store(c.clock.advance(began))
 		for i, cmd := range inOrder(c.mail.take()) {
 			if c.take(cmd); i%flushEvery == flushEvery-1 {
 				c.flush()
@@ -181,6 +182,7 @@ func (c *core) loop(done chan<- struct{}) {
 			return
 		}
 		due = c.commitWhenDue(due, linger)
+		c.b.stats.busy.Add(int64(time.Since(began)))
 	}
 }
 

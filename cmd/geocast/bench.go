@@ -1,19 +1,12 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/geocast/geocast/bench"
@@ -79,44 +72,6 @@ Both brokers run on loopback on this machine, one after the other for each load 
 disk in a temporary folder, with an fsync before each acknowledgement of what must last; mosquitto runs with persistence off.`
 }
 
-// load is one row of the table.
-type load struct {
-	name    string
-	durable bool // mosquitto has nothing like it: without any disk
-	run     func(t bench.Target) ([]bench.Result, error)
-}
-
-func flow(f bench.Flow) load {
-	return load{f.Name, f.Lasting, func(t bench.Target) ([]bench.Result, error) {
-		r, err := f.Run(t)
-		return []bench.Result{r}, err
-	}}
-}
-
-func (c *benchCompareCmd) loads() []load {
-	n := c.Scale
-	return []load{
-		flow(bench.Flow{Name: "QoS 0, 100 pairs, window 16", Publishers: 100, Subscribers: 1, QoS: 0, Window: 16, Messages: 300_000 * n, Size: 64}),
-		flow(bench.Flow{Name: "QoS 1, 100 pairs, window 16", Publishers: 100, Subscribers: 1, QoS: 1, Window: 16, Messages: 300_000 * n, Size: 64}),
-		flow(bench.Flow{Name: "QoS 1, 100 pairs, window 1", Publishers: 100, Subscribers: 1, QoS: 1, Window: 1, Messages: 100_000 * n, Size: 64}),
-		flow(bench.Flow{Name: "QoS 1, 100 pairs, open loop 5000/s", Publishers: 100, Subscribers: 1, QoS: 1, Window: 1000, Rate: 5000, Messages: 20_000 * n, Size: 64}),
-		flow(bench.Flow{Name: "QoS 2, 100 pairs, window 16", Publishers: 100, Subscribers: 1, QoS: 2, Window: 16, Messages: 100_000 * n, Size: 64}),
-		flow(bench.Flow{Name: "QoS 1, fan-out 1 to 1000, window 16", Publishers: 1, Subscribers: 1000, QoS: 1, Window: 16, Messages: 500 * n, Size: 64}),
-		flow(bench.Flow{Name: "QoS 1, fan-out 1 to 1000, window 1", Publishers: 1, Subscribers: 1000, QoS: 1, Window: 1, Messages: 300 * n, Size: 64}),
-		flow(bench.Flow{Name: "lasting online, 100 pairs, window 16", Publishers: 100, Subscribers: 1, QoS: 1, Window: 16, Messages: 200_000 * n, Size: 64, Lasting: true}),
-		flow(bench.Flow{Name: "lasting online, open loop 5000/s", Publishers: 100, Subscribers: 1, QoS: 1, Window: 1000, Rate: 5000, Messages: 20_000 * n, Size: 64, Lasting: true}),
-		flow(bench.Flow{Name: "lasting online, one publisher alone", Publishers: 1, Subscribers: 1, QoS: 1, Window: 1, Messages: 2000 * n, Size: 64, Lasting: true}),
-		{"lasting offline, 50 publishers", true, func(t bench.Target) ([]bench.Result, error) {
-			fill, drain, err := bench.Offline{Name: "lasting offline, 50 publishers", Publishers: 50, Window: 16, Messages: 200_000 * n, Size: 200}.Run(t)
-			return []bench.Result{fill, drain}, err
-		}},
-		{"idle TCP connections", false, func(t bench.Target) ([]bench.Result, error) {
-			r, err := bench.Idle{Name: fmt.Sprintf("idle TCP connections (%d)", c.Idle), Connections: c.Idle, Rest: 3 * time.Second}.Run(t)
-			return []bench.Result{r}, err
-		}},
-	}
-}
-
 // Run runs all loads and prints the table.
 func (c *benchCompareCmd) Run() error {
 	brokers := []func() (*process, error){startGeocast}
@@ -127,7 +82,9 @@ func (c *benchCompareCmd) Run() error {
 		fmt.Fprintln(os.Stderr, "no mosquitto: geocast alone (apt install mosquitto)")
 	}
 	fmt.Printf("geocast %s, %s, %d CPUs, median of %d\n\n", version, runtime.Version(), runtime.NumCPU(), c.Rounds)
-	fmt.Println("| load | " + strings.Join(names, ": CPU a message · rate · p50/p99 | ") + ": CPU a message · rate · p50/p99 | ratio of CPU |")
+	fmt.Println("A cell is CPU a message · messages/s · p50/p99 from send to receipt · p50 to the acknowledgement · how much of the time")
+	fmt.Print("geocast's one ordered core was applying commands.\n\n")
+	fmt.Println("| load | " + strings.Join(names, " | ") + " | ratio of CPU |")
 	fmt.Println("|---|" + strings.Repeat("---|", len(names)+1))
 	for _, l := range c.loads() {
 		if !strings.Contains(l.name, c.Only) {
@@ -149,7 +106,7 @@ func (c *benchCompareCmd) row(l load, brokers []func() (*process, error)) error 
 			if err != nil {
 				return err
 			}
-			rs, err := l.run(bench.Target{Address: p.address, PID: p.cmd.Process.Pid})
+			rs, err := l.run(p.target())
 			p.stop()
 			if err != nil {
 				return fmt.Errorf("%s: %w\n%s", p.name, err, p.log.String())
@@ -207,81 +164,13 @@ func cell(r bench.Result) string {
 	if r.Bytes != 0 {
 		return fmt.Sprintf("%.1f KB each · %.0f connects/s · RSS %d MB", float64(r.Bytes)/1024, r.Rate(), r.RSS>>20)
 	}
-	return fmt.Sprintf("%.1f µs · %.0f/s · %.2f/%.1f ms", float64(r.PerMessage().Nanoseconds())/1000, r.Rate(),
-		float64(r.P50.Microseconds())/1000, float64(r.P99.Microseconds())/1000)
-}
-
-// process is a broker that was started for a run.
-type process struct {
-	name, address, dir string
-	cmd                *exec.Cmd
-	log                *bytes.Buffer
-}
-
-func startGeocast() (*process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+	ms := func(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+	c := fmt.Sprintf("%.1f µs · %.0f/s · %.2f/%.1f ms", float64(r.PerMessage().Nanoseconds())/1000, r.Rate(), ms(r.P50), ms(r.P99))
+	if r.AckP50 > 0 {
+		c += fmt.Sprintf(" · %.2f ms", ms(r.AckP50))
 	}
-	dir, err := os.MkdirTemp(".", "bench-")
-	if err != nil {
-		return nil, err
+	if r.Busy > 0 && r.Took > 0 {
+		c += fmt.Sprintf(" · core %.0f %%", 100*r.Busy.Seconds()/r.Took.Seconds())
 	}
-	address, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	return startProcess("geocast", address, dir, exec.Command(self, "serve", "--listen", "mqtt://"+address, "--data", filepath.Join(dir, "data")))
-}
-
-func startMosquitto(path string) (*process, error) {
-	dir, err := os.MkdirTemp(".", "bench-")
-	if err != nil {
-		return nil, err
-	}
-	address, err := freePort()
-	if err != nil {
-		return nil, err
-	}
-	_, port, _ := net.SplitHostPort(address)
-	conf := "listener " + port + " 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmax_inflight_messages 1000\nlog_type error\n"
-	file := filepath.Join(dir, "mosquitto.conf")
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-		return nil, err
-	}
-	return startProcess("mosquitto", address, dir, exec.Command(path, "-c", file))
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-func startProcess(name, address, dir string, cmd *exec.Cmd) (*process, error) {
-	p := &process{name, address, dir, cmd, &bytes.Buffer{}}
-	cmd.Stdout, cmd.Stderr = io.Discard, p.log
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	for ctx.Err() == nil {
-		if nc, err := net.Dial("tcp", address); err == nil {
-			return p, nc.Close()
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	p.stop()
-	return nil, errors.New(name + " does not listen: " + p.log.String())
-}
-
-func (p *process) stop() {
-	p.cmd.Process.Signal(syscall.SIGTERM)                                   //nolint:errcheck // Kill follows
-	kill := time.AfterFunc(15*time.Second, func() { p.cmd.Process.Kill() }) //nolint:errcheck // it may have ended
-	p.cmd.Wait()                                                            //nolint:errcheck // it was told to end
-	kill.Stop()
-	os.RemoveAll(p.dir) //nolint:errcheck // a temporary folder
+	return c
 }

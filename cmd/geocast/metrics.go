@@ -35,6 +35,7 @@ var shown = []struct {
 		return 0
 	}},
 	{"geocast_commits_total", "Batches on stable storage.", true, func(s *broker.Stats) float64 { return float64(s.Commits) }},
+	{"geocast_core_busy_seconds_total", "Time that the one ordered core has spent applying commands.", true, func(s *broker.Stats) float64 { return s.Busy.Seconds() }},
 	{"geocast_published_total", "Messages that were routed.", true, func(s *broker.Stats) float64 { return float64(s.Published) }},
 	{"geocast_delivered_total", "Messages that were sent to subscribers.", true, func(s *broker.Stats) float64 { return float64(s.Delivered) }},
 	{"geocast_dropped_total", "QoS 0 messages that a slow reader did not get.", true, func(s *broker.Stats) float64 { return float64(s.Dropped) }},
