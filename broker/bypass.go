@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/geocast/geocast/mqtt"
+import (
+	"sync"
+
+	"github.com/geocast/geocast/mqtt"
+)
 
 // bypassMost is how many subscribers the bypass serves; a larger fan-out is
 // cheaper in the core.
@@ -30,7 +34,7 @@ func (c *conn) bypass(m *mqtt.Message) bool {
 		}
 		fits, start := t.conn.deliver(m, d)
 		if start {
-			c.b.flush(t.conn)
+			c.straight = append(c.straight, t.conn)
 		}
 		if fits {
 			c.b.stats.delivered.Add(1)
@@ -43,6 +47,28 @@ func (c *conn) bypass(m *mqtt.Message) bool {
 // waits reports whether the connection has a command in the core whose effects have
 // not left. A command has noted its batch before it is counted as applied.
 func (c *conn) waits() bool { return c.inCore.Load() > 0 || c.pend.Load() > c.b.core.left.Load() }
+
+// flushStraight writes what bypass gave to others, once for all of a buffer. The
+// reader does it itself, where the socket takes it at once: nobody has to be woken.
+// It must come before anything that may wait.
+func (c *conn) flushStraight() {
+	if len(c.straight) == 0 {
+		return
+	}
+	t := tryWriters.Get().(*tryWriter)
+	for _, cn := range c.straight {
+		if cn.raw != nil {
+			cn.drain(t)
+		} else {
+			c.b.flush(cn)
+		}
+	}
+	tryWriters.Put(t)
+	clear(c.straight)
+	c.straight = c.straight[:0]
+}
+
+var tryWriters = sync.Pool{New: func() any { return newTryWriter() }}
 
 // straight is one subscriber of a bypassing message.
 type straight struct {

@@ -28,6 +28,7 @@ type conn struct {
 	partial   []byte
 	aliases   mqtt.Aliases
 	out       []command // of the buffer that is being read
+	straight  []*conn   // those to whom bypass wrote
 
 	// Set before the command of CONNECT, and not after.
 	identity  hooks.Identity

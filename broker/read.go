@@ -167,6 +167,7 @@ func (c *conn) inputByWorker(b []byte) error {
 // parse cuts packets off the input and makes commands of them. On the reader it
 // ends with errWorker, and what is left, at a packet that needs a worker.
 func (c *conn) parse(b []byte, reader bool) (rest []byte, err error) {
+	defer c.flushStraight()
 	for len(b) > 0 {
 		if !c.connected && mqtt.Type(b[0]>>4) != mqtt.CONNECT { // told at its first byte: it may never send the rest
 			return nil, errNoConnect
@@ -184,8 +185,11 @@ func (c *conn) parse(b []byte, reader bool) (rest []byte, err error) {
 		if err := c.packet(first, body, reader); err != nil {
 			return b, err
 		}
-		b = b[n:]
+		if b = b[n:]; !reader {
+			c.flushStraight() // the next packet may have to wait for something
+		}
 	}
+	c.flushStraight()
 	c.submit()
 	c.remember(b)
 	return nil, nil
