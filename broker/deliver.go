@@ -184,7 +184,9 @@ func (c *core) transmit(cn *conn, it *item, id uint16) {
 	if !fits {
 		c.b.stats.tooLarge.Add(1)
 		if s != nil && s.inbox != nil && it.from == &s.inbox.queue {
-			fits, start = cn.deliver(s.inbox.user.gap(uint64(it.at), uint64(it.at), "size"), d)
+			var first bool
+			fits, first = cn.deliver(s.inbox.user.gap(uint64(it.at), uint64(it.at), "size"), d)
+			start = start || first
 		}
 	}
 	if start {

@@ -57,7 +57,7 @@ func (c *core) refuse(cn *conn, kept bool, r refused) {
 		}
 		c.replyError(cn, kept, r, reason, text)
 	}
-	ack := mqtt.Ack{Type: mqtt.PUBACK, ID: r.id, Reason: reason, ReasonString: text}
+	ack := mqtt.Ack{Type: mqtt.PUBACK, ID: r.id, Reason: publishReason(reason), ReasonString: text}
 	switch r.qos {
 	case 0:
 		return
@@ -65,6 +65,15 @@ func (c *core) refuse(cn *conn, kept bool, r refused) {
 		ack.Type = mqtt.PUBREC
 	}
 	c.emit(cn, kept, effect{conn: cn, ack: ack})
+}
+
+// publishReason is a reason that PUBACK and PUBREC may have [MQTT-3.4.2-1].
+func publishReason(r mqtt.Reason) mqtt.Reason {
+	switch r {
+	case mqtt.UnspecifiedError, mqtt.NotAuthorized, mqtt.TopicNameInvalid, mqtt.QuotaExceeded, mqtt.PayloadFormatInvalid:
+		return r
+	}
+	return mqtt.ImplementationSpecificError
 }
 
 // replyError tells a 3.x client on `users/{me}/reply` why a publish into the

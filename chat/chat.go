@@ -3,8 +3,10 @@
 package chat
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -19,18 +21,35 @@ type Address struct {
 	CID string
 }
 
-// ParseTopic reads users/{peer}/chat[/{cid}] and groups/{group}/chat[/{cid}].
-func ParseTopic(topic string) (a Address, ok bool) {
+// Bounds of a message.
+const (
+	// LeastCID and MostCID bound a client's own id, in bytes: a short one would soon
+	// be used twice, and what is sent under it the second time be taken for a retry.
+	LeastCID, MostCID = 8, 64
+	// MostBody is the largest body, in bytes.
+	MostBody = 64 << 10
+)
+
+// Errors of ParseTopic; the text says what would be right.
+var (
+	ErrTopic = errors.New("chat goes to users/{peer}/chat[/{cid}] or groups/{group}/chat[/{cid}]")
+	ErrCID   = errors.New("a cid has 8 to 64 bytes: make it of random characters, and send a retry with the same one")
+)
+
+// ParseTopic reads users/{peer}/chat[/{cid}] and groups/{group}/chat[/{cid}]. The name
+// is as it stands in the topic. The error is ErrTopic or ErrCID.
+func ParseTopic(topic string) (a Address, err error) {
 	level := strings.Split(topic, "/")
-	if len(level) < 3 || len(level) > 4 || level[2] != "chat" || level[1] == "" {
-		return a, false
+	if len(level) < 3 || len(level) > 4 || level[2] != "chat" || level[1] == "" || level[0] != "users" && level[0] != "groups" {
+		return a, ErrTopic
 	}
-	a.Name = level[1]
+	a.Group, a.Name = level[0] == "groups", level[1]
 	if len(level) == 4 {
-		a.CID = level[3]
+		if a.CID = level[3]; len(a.CID) < LeastCID || len(a.CID) > MostCID {
+			return Address{}, ErrCID
+		}
 	}
-	a.Group = level[0] == "groups"
-	return a, a.Group || level[0] == "users"
+	return a, nil
 }
 
 // Message is a message as the server stamped it.
@@ -39,6 +58,11 @@ type Message struct {
 	From string
 	Dev  string // the sender's device
 	Body []byte
+	// ContentType is what the sender says of the body, empty for nothing.
+	ContentType string
+	// Expires is when the message is of no use any more, in Unix milliseconds of
+	// the core's time; 0 for never.
+	Expires int64
 	// CSeq rises per conversation; gaps are allowed.
 	CSeq uint64
 	// TS is the core's time in Unix milliseconds.
@@ -73,23 +97,29 @@ type event struct {
 	From  string `json:"from"`
 	Dev   string `json:"dev,omitempty"`
 	TS    int64  `json:"ts"`
-	Body  string `json:"body,omitempty"`
-	B64   string `json:"b64,omitempty"`
+	CT    string `json:"ct,omitempty"`
+	Exp   int64  `json:"exp,omitempty"`
+	// Body is set but for a body that is not UTF-8.
+	Body *string `json:"body,omitempty"`
+	B64  string  `json:"b64,omitempty"`
 }
 
 // AppendEvent appends the event of one reader's inbox, at seq of epoch. A body
 // that is not UTF-8 is in b64, in base64.
 func (m *Message) AppendEvent(dst []byte, reader string, seq uint64, epoch string) []byte {
 	e := event{V: 1, Seq: seq, Epoch: epoch, Type: "msg", Conv: m.Conversation(reader), CSeq: m.CSeq, ID: m.ID(),
-		CID: m.To.CID, From: m.From, Dev: m.Dev, TS: m.TS}
+		CID: m.To.CID, From: m.From, Dev: m.Dev, TS: m.TS, CT: m.ContentType, Exp: m.Expires}
 	if utf8.Valid(m.Body) {
-		e.Body = string(m.Body)
+		text := string(m.Body)
+		e.Body = &text
 	} else {
 		e.B64 = base64.StdEncoding.EncodeToString(m.Body)
 	}
-	b, err := json.Marshal(e)
-	if err != nil {
+	buf := bytes.NewBuffer(dst)
+	j := json.NewEncoder(buf)
+	j.SetEscapeHTML(false)
+	if err := j.Encode(e); err != nil {
 		panic("chat: " + err.Error()) // strings and numbers only
 	}
-	return append(dst, b...)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 }

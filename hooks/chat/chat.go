@@ -5,6 +5,7 @@ package chat
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -49,6 +50,29 @@ type prepared struct {
 	readers []string // with the sender, each once
 	dedup   []byte   // the key of the client's id, nil for none
 	seen    []byte   // what was stored there
+	sum     uint64   // of address and body
+}
+
+// fingerprint tells a retry from another message under the same cid.
+func fingerprint(to chat.Address, body []byte) uint64 {
+	h := sha256.New()
+	fmt.Fprintf(h, "%v %q ", to.Group, to.Name)
+	h.Write(body)
+	return binary.BigEndian.Uint64(h.Sum(nil))
+}
+
+// memory is what is kept of a client's own id: kind, version, when, fingerprint.
+func memory(at int64, sum uint64) []byte {
+	rec := binary.BigEndian.AppendUint64([]byte{'D', 1}, uint64(at))
+	return binary.BigEndian.AppendUint64(rec, sum)
+}
+
+// recall reads memory; ok is false for what is older than it is kept, or nothing.
+func recall(rec []byte, now int64) (sum uint64, ok bool) {
+	if len(rec) < 18 || rec[0] != 'D' || now-int64(binary.BigEndian.Uint64(rec[2:])) >= remembered {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(rec[10:]), true
 }
 
 func refuse(r mqtt.Reason, format string, args ...any) error {
@@ -57,11 +81,17 @@ func refuse(r mqtt.Reason, format string, args ...any) error {
 
 // Gate checks sender and recipient, and reads whether the message was sent before.
 func (h *Hook) Gate(_ context.Context, p *hooks.Publish, r hooks.Reader) error {
-	to, ok := chat.ParseTopic(p.Message.Topic)
-	if !ok {
-		return refuse(mqtt.TopicNameInvalid, "chat goes to users/{peer}/chat[/{cid}] or groups/{group}/chat[/{cid}]")
+	to, err := chat.ParseTopic(p.Message.Topic)
+	if err != nil {
+		return refuse(mqtt.TopicNameInvalid, "%v", err)
 	}
-	to.Name = hooks.DecodeName(to.Name)
+	level := to.Name
+	if to.Name = hooks.DecodeName(level); hooks.EncodeName(to.Name) != level { // one name, one topic
+		return refuse(mqtt.TopicNameInvalid, "%.200s stands for nobody; a name stands in a topic as in %.200s", level, hooks.EncodeName(to.Name))
+	}
+	if len(p.Message.Payload) > chat.MostBody {
+		return refuse(mqtt.QuotaExceeded, "a message has at most %d bytes; send what is larger by its address", chat.MostBody)
+	}
 	from := p.From.User
 	if from == "" {
 		return refuse(mqtt.NotAuthorized, "chat needs a user name")
@@ -80,9 +110,9 @@ func (h *Hook) Gate(_ context.Context, p *hooks.Publish, r hooks.Reader) error {
 	d.readers = slices.Compact(d.readers)
 	if to.CID != "" {
 		d.dedup = []byte("d" + from + "\x00" + to.CID)
-		var err error
+		d.sum = fingerprint(to, p.Message.Payload)
 		if d.seen, _, err = r.Get(d.dedup); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", &hooks.Refusal{Reason: mqtt.ImplementationSpecificError, Text: "the server can't read its disk; send it again later", Later: true}, err)
 		}
 	}
 	p.Prepare(h, &d)
@@ -109,14 +139,18 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 		if v, ok := tx.Get(d.dedup); ok {
 			seen = v
 		}
-		if len(seen) == 8 && tx.Now()-int64(binary.BigEndian.Uint64(seen)) < remembered {
-			return hooks.Consume, nil // a retry: acknowledged, and nothing more
+		switch sum, again := recall(seen, tx.Now()); {
+		case again && sum != d.sum:
+			return hooks.Consume, refuse(mqtt.ImplementationSpecificError, "cid %s was used for another message; each has its own", d.to.CID)
+		case again:
+			return hooks.Consume, nil // acknowledged, and nothing more
 		}
-		tx.Put(d.dedup, binary.BigEndian.AppendUint64(nil, uint64(tx.Now())))
+		tx.Put(d.dedup, memory(tx.Now(), d.sum))
 	}
-	h.last = max(h.last+1, uint64(tx.Now())<<10)
-	tx.Put([]byte("l"), binary.BigEndian.AppendUint64(nil, h.last))
-	m := &chat.Message{To: d.to, From: p.From.User, Dev: p.From.Client, Body: p.Message.Payload, CSeq: h.last, TS: tx.Now()}
+	last := max(h.last+1, uint64(tx.Now())<<10)
+	tx.Put([]byte("l"), binary.BigEndian.AppendUint64(nil, last))
+	m := &chat.Message{To: d.to, From: p.From.User, Dev: p.From.Client, Body: p.Message.Payload,
+		ContentType: p.Message.ContentType, Expires: p.Message.Expires, CSeq: last, TS: tx.Now()}
 	for _, reader := range d.readers {
 		err := tx.Inbox(reader, p.Message.Expires, func(dst []byte, at hooks.Place) []byte {
 			return m.AppendEvent(dst, reader, at.Seq, at.Epoch)
@@ -125,6 +159,7 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 			return hooks.Consume, err
 		}
 	}
+	h.last = last
 	return hooks.Consume, nil
 }
 
