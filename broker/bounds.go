@@ -115,7 +115,7 @@ func (c *core) cutHead(q *queue, head []oldest) {
 	c.b.stats.overflow.Add(uint64(lost))
 	client := ""
 	if s := q.owner; s != nil {
-		s.dropped += uint64(lost)
+		s.wake().dropped += uint64(lost)
 		client = s.key.client
 		c.putSession(s)
 	}

@@ -90,7 +90,7 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 	b.hooks = sortHooks(cfg.Hooks)
 	b.core = &core{
 		b: b, cfg: cfg, log: cfg.Log, store: st, mail: mailbox{wake: make(chan struct{}, 1)},
-		sessions: make(map[sessionKey]*session), bodies: make(map[uint64]int32), users: make(map[string]*user),
+		bodies: make(map[uint64]int32), users: make(map[string]*user),
 		cur: &batch{n: 1}, commits: make(chan *batch, 1), inboxes: slices.ContainsFunc(cfg.Hooks, isApplier),
 	}
 	if err := b.core.restore(time.Now()); err != nil {

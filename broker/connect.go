@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/geocast/geocast/hooks"
@@ -23,7 +24,7 @@ type connectRequest struct {
 // of what the old epoch still had in the core.
 func (c *core) connect(cn *conn, r *connectRequest) bool {
 	key := sessionKey{r.identity.User, r.identity.Client}
-	if c.full() && (r.packet.SessionExpiry > 0 || r.packet.Will != nil || c.sessions[key] != nil) {
+	if c.full() && (r.packet.SessionExpiry > 0 || r.packet.Will != nil || c.sessions.get(key) != nil) {
 		return false
 	}
 	if r.rights != c.b.rights.Load() { // it was let in by what holds no longer
@@ -66,7 +67,7 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 // still there, and the session itself if it is over or not wanted. It returns what
 // can be resumed, or nil, and whether something stored has ended.
 func (c *core) closeEpoch(cn *conn, key sessionKey, clean bool) (s *session, ended bool) {
-	s = c.sessions[key]
+	s = c.sessions.get(key)
 	if s == nil {
 		return nil, false
 	}
@@ -89,6 +90,7 @@ func (c *core) closeEpoch(cn *conn, key sessionKey, clean bool) (s *session, end
 // begin binds a session to its new connection.
 func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	p := r.packet
+	s.wake()
 	s.conn, cn.sess = cn, s
 	c.online++
 	c.sys.most = max(c.sys.most, c.online)
@@ -134,7 +136,7 @@ func (c *core) connack(s *session, r *connectRequest, present bool) *mqtt.Connac
 	if r.packet.RequestResponseInfo && s.key.user != "" {
 		a.ResponseInfo = "users/" + encodeName(s.key.user) + "/reply/"
 	}
-	if s.dropped > 0 { // a cut is announced
+	if s.active != nil && s.dropped > 0 { // a cut is announced
 		a.UserProps = append(a.UserProps, mqtt.UserProp{Key: "dropped", Value: strconv.FormatUint(s.dropped, 10)})
 		s.dropped = 0
 	}
@@ -144,8 +146,7 @@ func (c *core) connack(s *session, r *connectRequest, present bool) *mqtt.Connac
 func (c *core) newSession(key sessionKey) *session {
 	c.nextID++
 	s := &session{id: c.nextID, key: key}
-	s.queue = queue{log: store.Log{Kind: logQueue, ID: s.id}, owner: s}
-	c.sessions[key] = s
+	c.sessions.put(s)
 	return s
 }
 
@@ -231,29 +232,25 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 	c.pauseReplays(s)
 	s.out, s.queue.open = nil, nil
 	s.queue.live, s.queue.loaded = false, false
+	s.rest(c.released)
 	c.keep(nil)
 }
 
 // lookLater sees to it that a timer looks at the offline session when its will or
 // its end is due, and at least once an hour: one that comes and goes has few.
 func (c *core) lookLater(s *session) {
-	at := c.clock.now + 3_600_000
+	at := c.clock.now + 3_600_000 - int64(s.id%1_800_000) // a million restored together come by and by
 	if s.endsAt != 0 {
 		at = min(at, s.endsAt)
 	}
-	if s.will != nil {
-		at = min(at, s.will.due)
+	if w := s.waits(); w != nil {
+		at = min(at, w.due)
 	}
 	if s.look != 0 && s.look <= at {
 		return
 	}
 	s.look = at
-	c.timers.add(at, func() {
-		if s.look == at {
-			s.look = 0
-			c.look(s)
-		}
-	})
+	c.looks.add(at, s)
 }
 
 // look does what is due for an offline session.
@@ -261,13 +258,14 @@ func (c *core) look(s *session) {
 	if s.conn != nil || s.gone {
 		return
 	}
-	if s.will != nil && s.will.due <= c.clock.now {
+	if w := s.waits(); w != nil && w.due <= c.clock.now {
 		c.sendWill(s)
+		s.rest(c.released)
 	}
 	switch {
 	case s.endsAt != 0 && s.endsAt <= c.clock.now:
 		c.end(s)
-	case s.endsAt != 0 || s.will != nil:
+	case s.endsAt != 0 || s.waits() != nil:
 		c.lookLater(s)
 	}
 }
@@ -279,16 +277,17 @@ func (c *core) end(s *session) {
 		return
 	}
 	s.gone = true
+	s.wake()
 	if s.will != nil {
 		c.sendWill(s)
 	}
-	for f := range s.subs {
-		c.dropFilter(s, f)
+	for _, o := range slices.Clone(s.subs) {
+		c.dropFilter(s, o.filter)
 	}
 	c.leaveGroups(s)
 	c.closeInbox(s)
 	c.forgetAssigned(s)
-	delete(c.sessions, s.key)
+	c.sessions.remove(s.key)
 	if s.stored {
 		c.cur.w.Delete(tableSession, be8(s.id))
 		c.keep(nil)
@@ -308,12 +307,16 @@ func (c *core) putSession(s *session) {
 // record is kind, version, expiry, when it ends, what its queue lost, then
 // user, client and will.
 func (s *session) record() []byte {
+	a := s.active
+	if a == nil {
+		a = &active{}
+	}
 	rec := binary.BigEndian.AppendUint32([]byte{'S', 1}, s.expiry)
 	rec = binary.BigEndian.AppendUint64(rec, uint64(s.endsAt))
-	rec = binary.BigEndian.AppendUint64(rec, s.dropped)
+	rec = binary.BigEndian.AppendUint64(rec, a.dropped)
 	rec = appendString(rec, s.key.user)
 	rec = appendString(rec, s.key.client)
-	return s.will.append(rec)
+	return a.will.append(rec)
 }
 
 func appendString(dst []byte, s string) []byte {

@@ -25,14 +25,16 @@ type core struct {
 	mail  mailbox
 
 	clock    clock
-	sessions map[sessionKey]*session
+	sessions sessionTable
 	index    mqtt.Index[*session, subOptions] // read by QoS 0 publishers
 	groups   mqtt.Index[string, *group]       // read by QoS 0 publishers
 	topics   retained.Topics
 	bodies   map[uint64]int32 // references to shared bodies
 	fans     map[fanKey][]*fan
 	waiting  int // recipients that wait in fans
-	timers   timers
+	timers   schedule[func()]
+	looks    schedule[*session] // offline sessions
+	silences schedule[*conn]    // connections with a keep alive
 	users    map[string]*user
 	appliers []*applier
 	inboxes  bool                    // there is an Applier that may write to inboxes
@@ -41,7 +43,6 @@ type core struct {
 
 	nextID uint64
 	stamps
-	publishes uint64
 	targets   []target
 	cur       *batch
 	syncing   *batch

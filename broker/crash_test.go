@@ -94,9 +94,9 @@ func TestAFailedSyncEndsTheProcess(t *testing.T) {
 }
 
 // child starts a broker in a process of its own.
-func child(t *testing.T, dir string) (*exec.Cmd, net.Addr) { return childAt(t, dir, "127.0.0.1:0") }
+func child(t testing.TB, dir string) (*exec.Cmd, net.Addr) { return childAt(t, dir, "127.0.0.1:0") }
 
-func childAt(t *testing.T, dir, listen string) (*exec.Cmd, net.Addr) {
+func childAt(t testing.TB, dir, listen string) (*exec.Cmd, net.Addr) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "GEOCAST_TEST_SERVE="+dir, "GEOCAST_TEST_LISTEN="+listen)

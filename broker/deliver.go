@@ -281,10 +281,10 @@ type loaded struct {
 // identifiers and DUP, then the rest. done is what was committed when the page
 // was asked for: at its end nothing up to there is left on disk.
 func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
-	q := &s.queue
 	if s.conn != cn || s.gone {
-		return // that connection's reading is no more
+		return // of an older epoch; this one reads for itself
 	}
+	q := &s.queue
 	q.reading = false
 	if p.err != nil {
 		c.log.Error("queue could not be read", "client", s.key.client, "err", p.err)

@@ -20,7 +20,7 @@ func (c *core) erase(s *session) {
 		for _, t := range ofSession {
 			c.eraseTable(t, s.id)
 		}
-		c.eraseLog(s.queue.log)
+		c.eraseLog(s.log())
 	})
 }
 

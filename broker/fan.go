@@ -106,7 +106,7 @@ func (c *core) fanStep(f *fan) {
 			continue
 		}
 		it := item{msg: f.msg, subIDs: t.subIDs, qos: t.qos, retain: t.retain}
-		c.enqueue(&t.sess.queue, &it, f.body)
+		c.enqueue(&t.sess.wake().queue, &it, f.body)
 		c.cur.effects = append(c.cur.effects, effect{sess: t.sess, it: it})
 	}
 	c.waiting -= end - f.next
@@ -155,7 +155,7 @@ var errFan = errors.New("broker: malformed fan-out record")
 
 // decodeFan is the inverse of record; sessions that have ended get a stand-in,
 // so that the places of the others hold.
-func decodeFan(n uint64, v []byte, byID map[uint64]*session) (*fan, error) {
+func decodeFan(n uint64, v []byte, byID sessionList) (*fan, error) {
 	if len(v) < 10 || v[0] != 'F' {
 		return nil, errFan
 	}
@@ -172,7 +172,7 @@ func decodeFan(n uint64, v []byte, byID map[uint64]*session) (*fan, error) {
 		if k <= 0 || len(v) < k+2 {
 			return nil, errFan
 		}
-		t := fanTarget{sess: byID[id], qos: v[k] & 3, retain: v[k]&4 != 0}
+		t := fanTarget{sess: byID.find(id), qos: v[k] & 3, retain: v[k]&4 != 0}
 		if t.sess == nil {
 			t.sess = &session{gone: true}
 		}
@@ -191,7 +191,7 @@ func decodeFan(n uint64, v []byte, byID map[uint64]*session) (*fan, error) {
 }
 
 // restoreFans goes on with the fan-outs that had not ended.
-func (c *core) restoreFans(byID map[uint64]*session) error {
+func (c *core) restoreFans(byID sessionList) error {
 	var fans []*fan
 	var bad error
 	err := c.store.Scan(tableFan, nil, nil, func(key, v []byte) store.Next {

@@ -141,7 +141,7 @@ func (s *session) tuneInbox() {
 	f := s.inbox
 	f.qos, f.subIDs = 0, nil
 	for _, filter := range s.inboxFilters() {
-		if o, ok := s.subs[filter]; ok {
+		if o, ok := s.subs.get(filter); ok {
 			f.qos = max(f.qos, min(o.qos, 1))
 			if o.id != 0 {
 				f.subIDs = append(f.subIDs, o.id)
@@ -153,6 +153,7 @@ func (s *session) tuneInbox() {
 // openInbox begins to feed a session from its user's inbox: a first device
 // from the oldest event, later ones from the head.
 func (c *core) openInbox(s *session) {
+	s.wake()
 	if s.inbox != nil {
 		s.tuneInbox()
 		return

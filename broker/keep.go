@@ -97,7 +97,7 @@ func (c *core) mayOpenInbox(s *session) error {
 // leaveInbox ends a session's feed if none of its filters asks for it any more.
 func (c *core) leaveInbox(s *session) {
 	for _, f := range s.inboxFilters() {
-		if _, still := s.subs[f]; still {
+		if s.subs.has(f) {
 			s.tuneInbox()
 			return
 		}

@@ -192,7 +192,7 @@ func (c *core) enqueueTargets(m *mqtt.Message, n int) {
 		if t.grp != nil {
 			c.enqueue(&t.grp.queue, &t.item, body)
 		} else {
-			c.enqueue(&t.sess.queue, &t.item, body)
+			c.enqueue(&t.sess.wake().queue, &t.item, body)
 		}
 	}
 }
@@ -213,7 +213,6 @@ func (t *target) durable() bool {
 func (c *core) match(m *mqtt.Message, from *session) {
 	clear(c.targets)
 	c.targets = c.targets[:0]
-	c.publishes++
 	tree := c.inTree(m.Topic)
 	c.index.Match(m.Topic, func(f string, s *session, o subOptions) {
 		if s.gone || s == from && (o.noLocal || tree) {
@@ -222,8 +221,8 @@ func (c *core) match(m *mqtt.Message, from *session) {
 		if tree && !c.sees(s, f, m.Topic) {
 			return
 		}
-		if s.match != c.publishes {
-			s.match, s.matchAt = c.publishes, len(c.targets)
+		if at := int(s.matchAt); at >= len(c.targets) || c.targets[at].sess != s {
+			s.matchAt = int32(len(c.targets))
 			c.targets = append(c.targets, target{sess: s, item: item{msg: m}})
 		}
 		c.targets[s.matchAt].item.add(o, m)

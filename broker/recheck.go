@@ -10,7 +10,7 @@ import (
 )
 
 // recheckStep is how many sessions are looked at in one command of the core.
-const recheckStep = 16
+const recheckStep = 128
 
 // Recheck asks the hooks anew, after what they go by has changed. A client that is
 // connected and for which stays is false is disconnected with 0x87, as is one whose
@@ -89,8 +89,8 @@ func (c *core) connectedFilters(conns []*conn, stays func(*hooks.Identity) bool)
 
 func (s *session) held(id hooks.Identity) heldFilters {
 	h := heldFilters{sess: s, identity: id}
-	for f := range s.subs {
-		h.filters = append(h.filters, f)
+	for _, o := range s.subs {
+		h.filters = append(h.filters, o.filter)
 	}
 	return h
 }
@@ -98,6 +98,9 @@ func (s *session) held(id hooks.Identity) heldFilters {
 // recheckLasting goes through the sessions in the store, which all offline ones are
 // in.
 func (b *Broker) recheckLasting() {
+	if len(b.hooks.authorizers) == 0 {
+		return
+	}
 	for from := []byte(nil); ; {
 		var keys []sessionKey
 		err := b.store.Scan(tableSession, nil, from, func(key, v []byte) store.Next {
@@ -122,7 +125,7 @@ func (b *Broker) recheckLasting() {
 
 func (c *core) lastingFilters(keys []sessionKey) (held []heldFilters) {
 	for _, k := range keys {
-		s := c.sessions[k]
+		s := c.sessions.get(k)
 		if s == nil || len(s.subs) == 0 {
 			continue
 		}
@@ -178,7 +181,7 @@ func (c *core) endSubscriptions(s *session, filters []string) {
 		return
 	}
 	for _, f := range filters {
-		if _, had := s.subs[f]; had {
+		if s.subs.has(f) {
 			c.dropFilter(s, f)
 			c.b.often.some(slog.LevelWarn, "a subscription has ended: it is not allowed any more", "filter", f, "client", s.key.client, "user", s.key.user)
 		}
@@ -186,6 +189,7 @@ func (c *core) endSubscriptions(s *session, filters []string) {
 	if s.lasting {
 		c.keep(nil)
 	}
+	s.rest(c.released)
 	if s.conn != nil {
 		c.drop(s.conn, mqtt.NotAuthorized, "you may not read any more what you subscribed to; subscribe anew")
 	}

@@ -107,8 +107,8 @@ func (c *core) replyError(cn *conn, kept bool, r refused, reason mqtt.Reason, te
 
 // listens reports whether one of the session's own filters matches a topic.
 func (s *session) listens(topic string) bool {
-	for f := range s.subs {
-		if mqtt.Match(f, topic) {
+	for _, o := range s.subs {
+		if mqtt.Match(o.filter, topic) {
 			return true
 		}
 	}

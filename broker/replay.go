@@ -110,14 +110,15 @@ func (c *core) pauseReplays(s *session) {
 }
 
 // restoreReplays reads the replays that had not finished.
-func (c *core) restoreReplays(byID map[uint64]*session) error {
+func (c *core) restoreReplays(byID sessionList) error {
 	return c.store.Scan(tableReplay, nil, nil, func(key, v []byte) store.Next {
-		s := byID[binary.BigEndian.Uint64(key)]
+		s := byID.find(binary.BigEndian.Uint64(key))
 		r, ok := decodeReplay(string(key[8:]), v)
 		if s == nil || !ok {
 			return store.Next{}
 		}
-		if _, still := s.subs[r.cursor.Filter]; still {
+		if s.subs.has(r.cursor.Filter) {
+			s.wake()
 			s.replays = append(s.replays, r)
 		}
 		return store.Next{}
@@ -135,7 +136,8 @@ func (c *core) startReplays(s *session, cn *conn, rs []*replay) {
 		return
 	}
 	for _, r := range rs {
-		if _, still := s.subs[r.cursor.Filter]; still {
+		if s.subs.has(r.cursor.Filter) {
+			s.wake()
 			s.replays = append(s.replays, r)
 		}
 	}

@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/geocast/geocast/mqtt"
@@ -29,12 +31,13 @@ func (c *core) restore(now time.Time) error {
 		return fmt.Errorf("broker: the saved time is %v ahead of the clock; set the clock, or start with --reset-clock",
 			time.Duration(ahead)*time.Millisecond)
 	}
-	byID := make(map[uint64]*session)
-	var owners map[store.Log]*queue
 	began := time.Now()
+	byID, err := c.restoreSessions()
+	if err != nil {
+		return err
+	}
 	steps := []func() error{
 		c.restoreUsers,
-		func() error { return c.restoreSessions(byID) },
 		func() error { return c.restoreSubs(byID) },
 		func() error { return c.restoreIn2(byID) },
 		func() error { return c.restoreReplays(byID) },
@@ -42,10 +45,7 @@ func (c *core) restore(now time.Time) error {
 		c.restoreTrees,
 		c.restoreHooks,
 		func() error { return c.restoreFans(byID) },
-		func() error {
-			owners = c.owners(byID)
-			return c.restoreBodies(owners)
-		},
+		func() error { return c.restoreBodies(byID) },
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -54,10 +54,15 @@ func (c *core) restore(now time.Time) error {
 	}
 	c.startSys()
 	queued := 0
-	for _, q := range owners {
-		queued += q.messages
+	for _, s := range byID {
+		if s.active != nil {
+			queued += s.queue.messages
+		}
 	}
-	c.log.Info("restored", "sessions", len(c.sessions), "queued_messages", queued, "subscriptions", c.index.Len(),
+	for _, g := range byID.groups() {
+		queued += g.queue.messages
+	}
+	c.log.Info("restored", "sessions", c.sessions.len(), "queued_messages", queued, "subscriptions", c.index.Len(),
 		"shared_subscriptions", c.groups.Len(), "retained", c.topics.Len(), "inboxes", len(c.users), "fan_outs", len(c.fans),
 		"took", time.Since(began).Round(time.Millisecond))
 	return nil
@@ -82,20 +87,32 @@ func (c *core) restoreMeta() (saved int64, err error) {
 	return saved, nil
 }
 
-func (c *core) restoreSessions(byID map[uint64]*session) error {
+// sessionList is all sessions by rising id, while they are restored.
+type sessionList []*session
+
+// find returns the session of that id, or nil.
+func (l sessionList) find(id uint64) *session {
+	i, ok := slices.BinarySearchFunc(l, id, func(s *session, id uint64) int { return cmp.Compare(s.id, id) })
+	if !ok {
+		return nil
+	}
+	return l[i]
+}
+
+func (c *core) restoreSessions() (byID sessionList, err error) {
 	var bad error
-	err := c.store.Scan(tableSession, nil, nil, func(key, v []byte) store.Next {
+	err = c.store.Scan(tableSession, nil, nil, func(key, v []byte) store.Next {
 		s, err := decodeSession(binary.BigEndian.Uint64(key), v)
 		if err != nil {
 			bad = fmt.Errorf("broker: session record %x: %w", key, err)
 			return store.Stop
 		}
-		byID[s.id] = s
-		c.sessions[s.key] = s
+		byID = append(byID, s)
+		c.sessions.put(s)
 		c.restoreTimes(s)
 		return store.Next{}
 	})
-	return errors.Join(err, bad)
+	return byID, errors.Join(err, bad)
 }
 
 // restoreTimes lets the will and the expiry of a session that was connected run
@@ -104,28 +121,28 @@ func (c *core) restoreTimes(s *session) {
 	left := c.clock.now
 	if s.expiry != mqtt.NeverExpires {
 		if s.endsAt == 0 {
-			s.queue.doubt = uint16(c.cfg.Limits.Window)
+			s.wake().queue.doubt = uint16(c.cfg.Limits.Window)
 			s.endsAt = left + int64(s.expiry)*1000
 		}
 		left = s.endsAt - int64(s.expiry)*1000
 	}
-	if s.will != nil {
-		s.will.due = left + int64(min(s.will.delay, s.expiry))*1000
+	if w := s.waits(); w != nil {
+		w.due = left + int64(min(w.delay, s.expiry))*1000
 	}
-	if s.endsAt != 0 || s.will != nil {
+	if s.endsAt != 0 || s.waits() != nil {
 		c.lookLater(s)
 	}
 }
 
 // decodeSession is the inverse of session.record.
 func decodeSession(id uint64, v []byte) (*session, error) {
-	v = append([]byte(nil), v...)
 	if len(v) < 22 || v[0] != 'S' {
 		return nil, errItem
 	}
 	s := &session{id: id, expiry: binary.BigEndian.Uint32(v[2:]), endsAt: int64(binary.BigEndian.Uint64(v[6:])), lasting: true, stored: true}
-	s.dropped = binary.BigEndian.Uint64(v[14:])
-	s.queue = queue{log: store.Log{Kind: logQueue, ID: id}, owner: s}
+	if n := binary.BigEndian.Uint64(v[14:]); n > 0 {
+		s.wake().dropped = n
+	}
 	v = v[22:]
 	var err error
 	for _, f := range []*string{&s.key.user, &s.key.client} {
@@ -133,7 +150,12 @@ func decodeSession(id uint64, v []byte) (*session, error) {
 			return nil, err
 		}
 	}
-	s.will, err = decodeWill(v, s.key)
+	if s.key.user == s.key.client {
+		s.key.user = s.key.client // in open mode: one string is enough
+	}
+	if len(v) > 0 {
+		s.wake().will, err = decodeWill(append([]byte(nil), v...), s.key)
+	}
 	return s, err
 }
 
@@ -145,7 +167,7 @@ func cutString(v []byte) (string, []byte, error) {
 	return string(v[k : k+int(n)]), v[k+int(n):], nil
 }
 
-func (c *core) restoreSubs(byID map[uint64]*session) error {
+func (c *core) restoreSubs(byID sessionList) error {
 	type shared struct {
 		s *session
 		f string
@@ -153,16 +175,13 @@ func (c *core) restoreSubs(byID map[uint64]*session) error {
 	}
 	var groups []shared
 	err := c.store.Scan(tableSub, nil, nil, func(key, v []byte) store.Next {
-		s := byID[binary.BigEndian.Uint64(key)]
+		s := byID.find(binary.BigEndian.Uint64(key))
 		o, ok := decodeSubOptions(v)
 		if s == nil || !ok {
 			return store.Next{}
 		}
 		f := string(key[8:])
-		if s.subs == nil {
-			s.subs = make(map[string]subOptions, 1)
-		}
-		s.subs[f] = o
+		s.subs.set(f, o)
 		if _, _, is, _ := mqtt.ParseShared(f); is {
 			groups = append(groups, shared{s, f, o})
 		} else {
@@ -171,7 +190,7 @@ func (c *core) restoreSubs(byID map[uint64]*session) error {
 				c.openInbox(s)
 			}
 			if !own || f != inboxTopic(s.key.user) {
-				c.index.Set(f, s, o)
+				c.index.Fill(f, s, o)
 			}
 		}
 		return store.Next{}
@@ -209,15 +228,15 @@ func (c *core) restoreMember(s *session, filter string, o subOptions, ids map[st
 	c.enlist(s, g, o)
 }
 
-func (c *core) restoreIn2(byID map[uint64]*session) error {
+func (c *core) restoreIn2(byID sessionList) error {
 	return c.store.Scan(tableIn2, nil, nil, func(key, _ []byte) store.Next {
 		id := binary.BigEndian.Uint64(key)
-		s := byID[id]
+		s := byID.find(id)
 		if s == nil { // left by an interrupted erasure
 			c.mail.post(command{kind: cmdCall, call: func() { c.eraseTable(tableIn2, id) }})
 			return store.SkipTo(be8(id + 1))
 		}
-		if s.in2 == nil {
+		if s.wake().in2 == nil {
 			s.in2 = make(map[uint16]struct{})
 		}
 		s.in2[binary.BigEndian.Uint16(key[8:])] = struct{}{}
@@ -237,13 +256,18 @@ func (c *core) restoreRetained() error {
 // restoreBodies counts anew which shared bodies are still referred to. Bodies
 // and logs that nothing refers to are what an interrupted erasure left; they
 // are erased once the core runs.
-func (c *core) restoreBodies(owners map[store.Log]*queue) error {
+func (c *core) restoreBodies(byID sessionList) error {
 	orphans := make(map[store.Log]bool)
+	groups := byID.groups()
 	for _, kind := range []byte{logQueue, logGroup} {
 		err := c.store.Logs(kind, func(id uint64, _ store.Pos, v []byte) bool {
 			items, _ := decodeItems(v, func(n uint64) *mqtt.Message { c.bodies[n]++; return nil })
-			q := owners[store.Log{Kind: kind, ID: id}]
-			if q == nil {
+			var q *queue
+			if g := groups[id]; kind == logGroup && g != nil {
+				q = &g.queue
+			} else if s := byID.find(id); kind == logQueue && s != nil {
+				q = &s.wake().queue
+			} else {
 				orphans[store.Log{Kind: kind, ID: id}] = true
 				return true
 			}
@@ -256,6 +280,9 @@ func (c *core) restoreBodies(owners map[store.Log]*queue) error {
 		if err != nil {
 			return err
 		}
+	}
+	for _, s := range byID {
+		s.rest(c.released) // its queue is empty: nothing of it is in doubt
 	}
 	for l := range orphans {
 		c.mail.post(command{kind: cmdCall, call: func() { c.eraseLog(l) }})
@@ -272,14 +299,16 @@ func (c *core) orphanBodies() error {
 	})
 }
 
-// owners are the logs that a session or a shared subscription has.
-func (c *core) owners(byID map[uint64]*session) map[store.Log]*queue {
-	o := make(map[store.Log]*queue, len(byID))
-	for _, s := range byID {
-		o[s.queue.log] = &s.queue
+// groups are the shared subscriptions of all sessions, by id.
+func (l sessionList) groups() map[uint64]*group {
+	groups := make(map[uint64]*group)
+	for _, s := range l {
+		if s.active == nil {
+			continue
+		}
 		for g := range s.groups {
-			o[g.queue.log] = &g.queue
+			groups[g.id] = g
 		}
 	}
-	return o
+	return groups
 }

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/geocast/geocast/mqtt"
@@ -12,20 +13,39 @@ import (
 type sessionKey struct{ user, client string }
 
 // session is one MQTT session. Everything in it is owned by the core, but live,
-// which QoS 0 publishers read.
+// which QoS 0 publishers read. A million of them may be offline, with nothing but
+// a filter: what only others need stands in active.
 type session struct {
 	id  uint64
 	key sessionKey
-	// expiry is Session Expiry in seconds, mqtt.NeverExpires for ever.
-	expiry uint32
-	// lasting is true while what is queued for the session must survive a
-	// crash: Session Expiry > 0, or a resumed session that had it.
-	lasting bool
 	// conn is nil while the session is offline.
 	conn *conn
 	// live is conn, for readers outside the core.
 	live atomic.Pointer[conn]
-	subs map[string]subOptions
+	subs filterSet
+	*active
+	// endsAt is when an offline session ends, in core time (ms); 0 if it does
+	// not.
+	endsAt int64
+	// look is when a timer next looks at the offline session, 0 for none.
+	look int64
+	// expiry is Session Expiry in seconds, mqtt.NeverExpires for ever.
+	expiry uint32
+	// matchAt is scratch of the publish that is being applied: the place of this
+	// session among the recipients.
+	matchAt int32
+	// lasting is true while what is queued for the session must survive a
+	// crash: Session Expiry > 0, or a resumed session that had it.
+	lasting bool
+	// stored means that its record is in the store: it lasts, or has a will.
+	stored bool
+	// gone is true once the session has ended; nothing may be sent or written.
+	gone bool
+}
+
+// active is what a session has while it is connected, or something of it waits;
+// nil otherwise. wake makes it, rest lets it go.
+type active struct {
 	// in2 holds the QoS 2 identifiers received and not yet released.
 	in2 map[uint16]struct{}
 	// out is the outbound window and what waits for it; nil when idle.
@@ -36,15 +56,6 @@ type session struct {
 	queue queue
 	will  *will
 	inbox *feed // nil if it is not subscribed to its user's inbox
-	// endsAt is when an offline session ends, in core time (ms); 0 if it does
-	// not.
-	endsAt int64
-	// look is when a timer next looks at the offline session, 0 for none.
-	look int64
-	// stored means that its record is in the store: it lasts, or has a will.
-	stored bool
-	// gone is true once the session has ended; nothing may be sent or written.
-	gone bool
 	// dropped is how many messages its queue lost to its bounds since the
 	// client was last told.
 	dropped uint64
@@ -52,11 +63,39 @@ type session struct {
 	replays []*replay
 	// groups are the shared subscriptions that it is a member of.
 	groups map[*group]subOptions
-	// match is scratch of the publish that is being applied: its number and
-	// the place of this session among the recipients.
-	match   uint64
-	matchAt int
 }
+
+// wake returns the session's active part, which it makes if there is none.
+func (s *session) wake() *active {
+	if s.active == nil {
+		s.active = &active{queue: queue{log: s.log(), owner: s}}
+	}
+	return s.active
+}
+
+// rest lets the active part of an offline session go if nothing of it waits.
+// Whatever its queue has on disk is read when it is connected again. released is
+// the last batch whose effects have left: those of later ones refer to the queue.
+func (s *session) rest(released uint64) {
+	a := s.active
+	if a == nil || s.conn != nil || a.will != nil || a.inbox != nil || a.out != nil || a.dropped > 0 ||
+		len(a.in2)+len(a.replays)+len(a.groups)+a.queue.messages > 0 ||
+		max(uint64(a.queue.put), a.queue.cutIn) > released {
+		return
+	}
+	s.active = nil
+}
+
+// waits is the will of an offline session that is still to be sent, or nil.
+func (s *session) waits() *will {
+	if s.active == nil {
+		return nil
+	}
+	return s.will
+}
+
+// log is where the session's undelivered messages are.
+func (s *session) log() store.Log { return store.Log{Kind: logQueue, ID: s.id} }
 
 // writes reports whether what the session does may have to be written.
 func (s *session) writes() bool { return s.stored || s.lasting || s.inbox != nil || len(s.groups) > 0 }
@@ -67,11 +106,52 @@ func (s *session) ready() bool { return s.conn != nil && !s.gone && s.live.Load(
 
 // subOptions are the options of one subscription [MQTT-3.8.3].
 type subOptions struct {
+	id        uint32 // subscription identifier, 0 for none
 	qos       byte
+	retainHow byte
 	noLocal   bool
 	asRetain  bool
-	id        uint32 // subscription identifier, 0 for none
-	retainHow byte
+}
+
+// filterSet is what one session subscribes to, by filter, in order.
+type filterSet []ownFilter
+
+type ownFilter struct {
+	filter string
+	subOptions
+}
+
+// find returns where a filter stands, or would stand.
+func (f filterSet) find(filter string) (at int, ok bool) {
+	return slices.BinarySearchFunc(f, filter, func(o ownFilter, filter string) int { return strings.Compare(o.filter, filter) })
+}
+
+func (f filterSet) get(filter string) (o subOptions, ok bool) {
+	if at, ok := f.find(filter); ok {
+		return f[at].subOptions, true
+	}
+	return o, false
+}
+
+func (f filterSet) has(filter string) bool {
+	_, ok := f.find(filter)
+	return ok
+}
+
+func (f *filterSet) set(filter string, o subOptions) {
+	at, ok := f.find(filter)
+	if ok {
+		(*f)[at].subOptions = o
+		return
+	}
+	grown := make(filterSet, 0, len(*f)+1) // most sessions have one or two
+	*f = append(append(append(grown, (*f)[:at]...), ownFilter{filter, o}), (*f)[at:]...)
+}
+
+func (f *filterSet) remove(filter string) {
+	if at, ok := f.find(filter); ok {
+		*f = slices.Delete(*f, at, at+1)
+	}
 }
 
 // item is one message for one session, in a queue or on its way.

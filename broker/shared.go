@@ -50,7 +50,7 @@ func (c *core) join(s *session, filter string, o subOptions) {
 }
 
 func (c *core) enlist(s *session, g *group, o subOptions) {
-	if s.groups == nil {
+	if s.wake().groups == nil {
 		s.groups = make(map[*group]subOptions, 1)
 	}
 	if old, had := s.groups[g]; had {

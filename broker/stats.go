@@ -75,7 +75,7 @@ type gauges struct {
 // gauge notes the sizes; the core calls it.
 func (c *core) gauge() {
 	g := &c.b.gauges
-	g.sessions.Store(int64(len(c.sessions)))
+	g.sessions.Store(int64(c.sessions.len()))
 	g.online.Store(int64(c.online))
 	g.subscriptions.Store(int64(c.index.Len()))
 	g.groups.Store(int64(c.groups.Len()))

@@ -50,7 +50,7 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 	if refused != 0 {
 		return refused, nil
 	}
-	_, had := s.subs[f.Filter]
+	had := s.subs.has(f.Filter)
 	if !had && len(s.subs) >= c.cfg.Limits.Subscriptions {
 		return mqtt.QuotaExceeded, nil
 	}
@@ -68,10 +68,7 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 		f.QoS = min(f.QoS, 1)
 	}
 	o := subOptions{qos: f.QoS, noLocal: f.NoLocal, asRetain: f.RetainAsPublished, id: id, retainHow: f.RetainHandling}
-	if s.subs == nil {
-		s.subs = make(map[string]subOptions, 1)
-	}
-	s.subs[f.Filter] = o
+	s.subs.set(f.Filter, o)
 	if s.lasting {
 		c.cur.w.Put(tableSub, append(be8(s.id), f.Filter...), o.append(nil))
 	}
@@ -102,7 +99,7 @@ func (c *core) unsubscribe(s *session, p *mqtt.Unsubscribe) bool {
 	ack := mqtt.Unsuback{ID: p.ID}
 	for _, f := range p.Filters {
 		reason := mqtt.NoSubscriptionExisted
-		if _, had := s.subs[f]; had {
+		if s.subs.has(f) {
 			reason = mqtt.Success
 			c.dropFilter(s, f)
 		}
@@ -119,7 +116,8 @@ func (c *core) unsubscribe(s *session, p *mqtt.Unsubscribe) bool {
 
 // dropFilter takes one filter from the session, out of the index and the store.
 func (c *core) dropFilter(s *session, filter string) {
-	delete(s.subs, filter)
+	s.wake()
+	s.subs.remove(filter)
 	if _, _, shared, _ := mqtt.ParseShared(filter); shared {
 		c.leave(s, filter)
 	} else {

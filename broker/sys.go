@@ -61,7 +61,7 @@ func (c *core) sysValues() []sysValue {
 	heap := heapInUse()
 	y.heapMost = max(y.heapMost, heap)
 	n := func(topic string, v uint64) sysValue { return sysValue{sysPrefix + topic, strconv.FormatUint(v, 10)} }
-	total := len(c.sessions)
+	total := c.sessions.len()
 	return []sysValue{
 		n("clients/connected", uint64(c.online)),
 		n("clients/disconnected", uint64(total-c.online)),
@@ -86,7 +86,7 @@ func (v *sysValue) message() *mqtt.Message {
 
 // sendSys tells a new subscription what stands, as its retained messages.
 func (c *core) sendSys(s *session, filter string) {
-	o, ok := s.subs[filter]
+	o, ok := c.index.Get(filter, s)
 	if !ok {
 		return // beyond what a session may have
 	}
@@ -104,7 +104,7 @@ func (c *core) sendSys(s *session, filter string) {
 // [MQTT-3.3.1-9, -10, -11].
 func (c *core) wantsSys(s *session, p *subscription) (filters []string) {
 	for _, f := range p.Filters {
-		_, had := s.subs[f.Filter]
+		had := s.subs.has(f.Filter)
 		wanted := f.RetainHandling == 0 || f.RetainHandling == 1 && !had
 		if wanted && p.refused[f.Filter] == 0 && strings.HasPrefix(f.Filter, "$SYS/") {
 			filters = append(filters, f.Filter)

@@ -1,42 +1,66 @@
 package broker
 
 import (
-	"container/heap"
 	"time"
 
 	"github.com/geocast/geocast/mqtt"
 )
 
-// timers are what the core does at a time, by core time.
-type timers struct{ heap timerHeap }
+// schedule holds values by when they are due, in core time (ms): a heap. The zero
+// value is empty.
+type schedule[T any] struct{ heap []due[T] }
 
-type timer struct {
+type due[T any] struct {
 	at int64
-	do func()
+	v  T
 }
 
-type timerHeap []timer
-
-func (h timerHeap) Len() int           { return len(h) }
-func (h timerHeap) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h timerHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *timerHeap) Push(x any)        { *h = append(*h, x.(timer)) }
-func (h *timerHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return t
-}
-
-func (t *timers) add(at int64, do func()) { heap.Push(&t.heap, timer{at, do}) }
-
-// due runs what is due, at most n of it, and reports whether it ran something.
-func (t *timers) due(now int64, n int) (ran bool) {
-	for ; n > 0 && len(t.heap) > 0 && t.heap[0].at <= now; n-- {
-		heap.Pop(&t.heap).(timer).do()
-		ran = true
+// add puts a value in.
+func (s *schedule[T]) add(at int64, v T) {
+	s.heap = append(s.heap, due[T]{at, v})
+	for i := len(s.heap) - 1; i > 0; {
+		up := (i - 1) / 2
+		if s.heap[up].at <= s.heap[i].at {
+			break
+		}
+		s.heap[up], s.heap[i] = s.heap[i], s.heap[up]
+		i = up
 	}
-	return ran
+}
+
+// take removes the first value if it is due.
+func (s *schedule[T]) take(now int64) (first due[T], ok bool) {
+	if len(s.heap) == 0 || s.heap[0].at > now {
+		return first, false
+	}
+	first = s.heap[0]
+	n := len(s.heap) - 1
+	s.heap[0], s.heap[n] = s.heap[n], due[T]{}
+	s.heap = s.heap[:n]
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child < min(2*i+3, n); child++ {
+			if s.heap[child].at < s.heap[least].at {
+				least = child
+			}
+		}
+		if least == i {
+			return first, true
+		}
+		s.heap[i], s.heap[least] = s.heap[least], s.heap[i]
+		i = least
+	}
+}
+
+// pass runs do for what is due, while the core has room and at most n times.
+func pass[T any](c *core, s *schedule[T], now int64, n int, do func(at int64, v T)) {
+	for ; n > 0 && !c.full(); n-- {
+		first, ok := s.take(now)
+		if !ok {
+			return
+		}
+		do(first.at, first.v)
+	}
 }
 
 // tick is the core's share of time passing: timers, keepalives, lazy writes.
@@ -44,8 +68,14 @@ func (c *core) tick() {
 	now := c.clock.advance(time.Now())
 	c.b.clockMs.Store(now)
 	c.gauge()
-	for n := 0; n < 1000 && !c.full() && c.timers.due(now, 1); n++ {
-	}
+	pass(c, &c.timers, now, 1000, func(_ int64, do func()) { do() })
+	pass(c, &c.looks, now, 1000, func(at int64, s *session) {
+		if s.look == at { // else an earlier one has taken its place
+			s.look = 0
+			c.look(s)
+		}
+	})
+	pass(c, &c.silences, now, 10_000, func(_ int64, cn *conn) { c.checkAlive(cn) })
 	c.tickHooks()
 	c.tickSys()
 	if now-c.forgot > preparedFor {
@@ -70,7 +100,7 @@ func (c *core) watch(cn *conn) {
 // long keep alive is not held by its timer.
 func (c *core) checkLater(cn *conn, rest time.Duration) {
 	rest = max(min(rest, time.Minute), time.Millisecond)
-	c.timers.add(c.clock.now+rest.Milliseconds(), func() { c.checkAlive(cn) })
+	c.silences.add(c.clock.now+rest.Milliseconds(), cn)
 }
 
 func (c *core) checkAlive(cn *conn) {

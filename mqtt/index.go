@@ -143,20 +143,21 @@ func (l *level[K, V]) with(e *leaf[K, V], own bool) *level[K, V] {
 	case *leaf[K, V]:
 		if had.k != e.k || had.filter != e.filter {
 			shared := &level[K, V]{name: strings.Clone(e.key())}
-			next = shared.add(had, true).add(e, true)
+			was := *had // had itself is read, if only to find its place
+			next = shared.add(&was, true).add(e, true)
 		}
 	}
 	l.children = l.children.with(next, own)
 	return l
 }
 
-// add returns l with the entry of a leaf that stands for the same level.
+// add returns l with the entry of a leaf that stands for the same level. The leaf is
+// nobody else's yet: it moves down as far as it has to.
 func (l *level[K, V]) add(e *leaf[K, V], own bool) *level[K, V] {
 	rest, more := e.after()
 	if more {
-		below := *e
-		below.at = uint16(len(e.filter) - len(rest))
-		return l.with(&below, own)
+		e.at = uint16(len(e.filter) - len(rest))
+		return l.with(e, own)
 	}
 	if !own {
 		c := *l
