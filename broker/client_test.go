@@ -152,13 +152,20 @@ func (c *client) message() *mqtt.Publish {
 	return p
 }
 
-// want reads a PUBLISH, compares it and acknowledges it at QoS 1.
-func (c *client) want(topic, payload string) *mqtt.Publish {
+// expect reads a PUBLISH and compares it.
+func (c *client) expect(topic, payload string) *mqtt.Publish {
 	c.t.Helper()
 	p := c.message()
 	if string(p.Topic) != topic || string(p.Payload) != payload {
 		c.t.Fatalf("got %s %q, want %s %q", p.Topic, p.Payload, topic, payload)
 	}
+	return p
+}
+
+// want reads a PUBLISH, compares it and acknowledges it at QoS 1.
+func (c *client) want(topic, payload string) *mqtt.Publish {
+	c.t.Helper()
+	p := c.expect(topic, payload)
 	if p.QoS == 1 {
 		c.ack(mqtt.PUBACK, p.ID)
 	}
