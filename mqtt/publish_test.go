@@ -136,6 +136,37 @@ func FuzzPublish(f *testing.F) {
 	})
 }
 
+// FuzzAck compares our decoder of acknowledgements with mochi's, as FuzzPublish does.
+func FuzzAck(f *testing.F) {
+	f.Add(byte(0x40), []byte("\x00\x07"), false)
+	f.Add(byte(0x50), []byte("\x00\x01\x97\x04\x1f\x00\x01x"), true)
+	f.Add(byte(0x62), []byte("\x00\x01\x92"), true)
+	f.Add(byte(0x70), []byte("\x00\x01\x92\x07\x26\x00\x01k\x00\x01v"), true)
+	f.Fuzz(func(t *testing.T, first byte, body []byte, five bool) {
+		v := mqtt.V311
+		if five {
+			v = mqtt.V5
+		}
+		var a, b mqtt.Ack
+		if a.Decode(first, body, v) != nil {
+			return
+		}
+		k := packets.Packet{ProtocolVersion: byte(v), FixedHeader: packets.FixedHeader{Type: first >> 4, Qos: first >> 1 & 3, Remaining: len(body)}}
+		decode := map[mqtt.Type]func([]byte) error{mqtt.PUBACK: k.PubackDecode, mqtt.PUBREC: k.PubrecDecode, mqtt.PUBREL: k.PubrelDecode, mqtt.PUBCOMP: k.PubcompDecode}
+		if err := decode[a.Type](bytes.Clone(body)); err != nil {
+			t.Fatalf("mochi refuses %x %x: %v", first, body, err)
+		}
+		if k.PacketID != a.ID || k.ReasonCode != byte(a.Reason) || k.Properties.ReasonString != a.ReasonString {
+			t.Fatalf("of %x %x mochi reads %d %d %q, we %+v", first, body, k.PacketID, k.ReasonCode, k.Properties.ReasonString, a)
+		}
+		out := mqtt.AppendAck(nil, a, v)
+		first2, body2, n, err := mqtt.Frame(out, 1<<20)
+		if err != nil || n != len(out) || b.Decode(first2, body2, v) != nil || a != b {
+			t.Fatalf("%+v does not encode to itself: %x", a, out)
+		}
+	})
+}
+
 // FuzzControl: no bytes make a control packet's decoder panic, whatever mochi's
 // does with them.
 func FuzzControl(f *testing.F) {
