@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -93,11 +95,20 @@ func (b *Broker) accept(l net.Listener) {
 	}
 }
 
+// subprotocols are the names of MQTT in WebSocket [MQTT-6.0.0-3], the second that
+// of old clients of 3.1.
+var subprotocols = []string{"mqtt", "mqttv3.1"}
+
 // Handler serves MQTT over WebSocket [MQTT-6.0.0]: mount it at /mqtt.
 func (b *Broker) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isWebSocket(r) && !offersMQTT(r) {
+			b.often.warn("websocket refused: it offers no subprotocol mqtt", "remote", r.RemoteAddr)
+			http.Error(w, "MQTT over WebSocket needs the subprotocol mqtt", http.StatusBadRequest)
+			return
+		}
 		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
-			Subprotocols:       []string{"mqtt", "mqttv3.1"},
+			Subprotocols:       subprotocols,
 			OriginPatterns:     b.cfg.Origins,
 			InsecureSkipVerify: len(b.cfg.Origins) == 0,
 			CompressionMode:    websocket.CompressionDisabled,
@@ -106,7 +117,6 @@ func (b *Broker) Handler() http.Handler {
 			b.log.Info("websocket refused", "remote", r.RemoteAddr, "err", err)
 			return
 		}
-		ws.SetReadLimit(int64(b.cfg.Limits.Packet) + 1024)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		nc := websocket.NetConn(ctx, ws, websocket.MessageBinary)
@@ -115,6 +125,22 @@ func (b *Broker) Handler() http.Handler {
 		}
 		b.ServeConn(ctx, nc)
 	})
+}
+
+func isWebSocket(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// offersMQTT reports whether MQTT is among the subprotocols that a client offers.
+func offersMQTT(r *http.Request) bool {
+	for _, line := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for offer := range strings.SplitSeq(line, ",") {
+			if slices.Contains(subprotocols, strings.ToLower(strings.TrimSpace(offer))) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // secureConn is a WebSocket over TLS.
