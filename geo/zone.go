@@ -22,7 +22,8 @@ type Shape interface {
 	Append(dst []byte) []byte
 }
 
-// Zone is a named area.
+// Zone is a named area; its Shape is exact. ID is unique in a Set, Tags are in any
+// order. It is a value that is not changed once an index holds it.
 type Zone struct {
 	ID   string
 	Tags []string

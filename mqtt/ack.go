@@ -2,7 +2,7 @@ package mqtt
 
 import "encoding/binary"
 
-// Ack is a PUBACK, PUBREC, PUBREL or PUBCOMP. User properties in one are checked
+// Ack is a PUBACK, PUBREC, PUBREL or PUBCOMP for the Packet Identifier ID. User properties in one are checked
 // and skipped.
 type Ack struct {
 	Type Type

@@ -13,29 +13,31 @@ type UserProp struct{ Key, Value string }
 // implies: Session Expiry is NeverExpires for CleanSession 0 in 3.x.
 type Connect struct {
 	Version     Version
-	ClientID    string
-	CleanStart  bool
+	ClientID    string // empty asks for one; 3.1 has none that is empty
+	CleanStart  bool   // CleanSession in 3.x
 	KeepAlive   uint16 // seconds, 0 for none
 	HasUsername bool
 	Username    string
 	HasPassword bool
 	Password    []byte
-	Will        *Will
-	// SessionExpiry is in seconds.
+	Will        *Will // nil for none
+	// SessionExpiry is in seconds, 0 ends the session with the connection,
+	// NeverExpires never.
 	SessionExpiry uint32
 	// ReceiveMaximum is 65,535 if the client did not say.
 	ReceiveMaximum uint16
 	// MaximumPacketSize is in bytes, 0 for no limit.
 	MaximumPacketSize   uint32
-	TopicAliasMaximum   uint16
+	TopicAliasMaximum   uint16 // the highest alias that the client takes, 0 for none
 	RequestResponseInfo bool
-	RequestProblemInfo  bool
-	AuthMethod          string
+	RequestProblemInfo  bool   // false asks for no reason strings outside of CONNACK and DISCONNECT
+	AuthMethod          string // empty for none
 	AuthData            []byte
 	UserProps           []UserProp
 }
 
-// Will is the message that a client leaves behind.
+// Will is the message that a client leaves behind [MQTT-3.1.2-7]. Its properties are
+// those of a PUBLISH; zero in 3.x.
 type Will struct {
 	Topic         string
 	Payload       []byte
@@ -244,7 +246,10 @@ func AppendConnect(dst []byte, c *Connect) []byte {
 	return appendControl(dst, p, (*packets.Packet).ConnectEncode)
 }
 
-// Connack is a CONNACK. A nil pointer or zero number leaves its property out.
+// Connack is a CONNACK [MQTT-3.2]; 3.x has SessionPresent and Reason only. A nil
+// pointer, a zero number or an empty text leaves its property out, which then has the
+// standard's default: a Receive Maximum of 65,535, QoS 2, everything available, no
+// topic aliases, packets of any size. Times are in seconds, sizes in bytes.
 type Connack struct {
 	SessionPresent    bool
 	Reason            Reason
@@ -340,7 +345,8 @@ func AppendPingreq(dst []byte) []byte { return append(dst, byte(PINGREQ)<<4, 0) 
 // AppendPingresp appends a PINGRESP.
 func AppendPingresp(dst []byte) []byte { return append(dst, byte(PINGRESP)<<4, 0) }
 
-// Disconnect is a DISCONNECT; in 3.x it has no fields.
+// Disconnect is a DISCONNECT; in 3.x it has no fields. A SessionExpiry, in seconds,
+// replaces that of CONNECT; nil leaves it.
 type Disconnect struct {
 	Reason        Reason
 	SessionExpiry *uint32

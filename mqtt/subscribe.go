@@ -15,7 +15,8 @@ type Subscription struct {
 	RetainHandling byte
 }
 
-// Subscribe is a SUBSCRIBE. SubID is its subscription identifier, 0 for none.
+// Subscribe is a SUBSCRIBE. ID is its Packet Identifier, never 0; SubID its
+// subscription identifier, 0 for none.
 type Subscribe struct {
 	ID        uint16
 	SubID     uint32
