@@ -76,6 +76,7 @@ func (s *sim) crash() {
 	s.t.Helper()
 	old, after := s.mem, s.mem.Crash()
 	old.FailNext(errCrash) // what the old one still does is seen by nobody
+	s.goOn()
 	for _, nc := range s.live {
 		nc.Close()
 	}
