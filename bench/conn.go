@@ -2,6 +2,7 @@ package bench
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -44,23 +45,37 @@ func (c *conn) subscribe(filter string, qos byte) error {
 	return c.request(mqtt.AppendSubscribe(nil, p, mqtt.V311), mqtt.SUBACK)
 }
 
-// request sends a packet and reads until its answer; publishes on the way are
-// dropped.
+// errAnswered ends a read at the answer that was waited for.
+var errAnswered = errors.New("bench: answered")
+
+// request sends a packet and reads until its answer; publishes before it are
+// dropped, what follows it is for the next read.
 func (c *conn) request(packet []byte, want mqtt.Type) error {
 	if _, err := c.nc.Write(packet); err != nil {
 		return err
 	}
-	for done := false; !done; {
-		err := c.read(func(first byte, _ []byte) error { done = done || mqtt.Type(first>>4) == want; return nil })
-		if err != nil {
+	for {
+		err := c.read(func(first byte, _ []byte) error {
+			if mqtt.Type(first>>4) == want {
+				return errAnswered
+			}
+			return nil
+		})
+		switch {
+		case errors.Is(err, errAnswered):
+			return nil
+		case err != nil:
 			return err
 		}
 	}
-	return nil
 }
 
-// read waits for input and calls fn for each whole packet in it.
+// read calls fn for each whole packet that is there, or else waits for input. An
+// error of fn ends it behind that packet.
 func (c *conn) read(fn func(first byte, body []byte) error) error {
+	if seen, err := c.parse(fn); seen || err != nil {
+		return err
+	}
 	if err := c.nc.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
 	}
@@ -68,26 +83,25 @@ func (c *conn) read(fn func(first byte, body []byte) error) error {
 	if n == 0 && err != nil {
 		return err
 	}
-	b := c.buf[:n]
-	if len(c.in) > 0 {
-		c.in = append(c.in, b...)
-		b = c.in
-	}
+	c.in = append(c.in, c.buf[:n]...)
+	_, err = c.parse(fn)
+	return err
+}
+
+// parse calls fn for the whole packets that were read.
+func (c *conn) parse(fn func(first byte, body []byte) error) (seen bool, err error) {
+	b := c.in
+	defer func() { c.in = append(c.in[:0], b...) }()
 	for {
 		first, body, n, err := mqtt.Frame(b, 1<<28)
-		if err != nil {
-			return err
+		if n == 0 || err != nil {
+			return seen, err
 		}
-		if n == 0 {
-			break
-		}
+		b, seen = b[n:], true
 		if err := fn(first, body); err != nil {
-			return err
+			return seen, err
 		}
-		b = b[n:]
 	}
-	c.in = append(c.in[:0], b...)
-	return nil
 }
 
 // publish appends a PUBLISH whose payload begins with the time of sending.
