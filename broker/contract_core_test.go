@@ -134,7 +134,7 @@ func newNumbers() *numbers {
 		h.at = now
 		v, ok, err := r.Get([]byte("n"))
 		if ok {
-			fmt.Sscan(string(v), &h.n)
+			_, err = fmt.Sscan(string(v), &h.n)
 		}
 		return err
 	}}

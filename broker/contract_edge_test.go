@@ -87,7 +87,7 @@ func authenticationEnds(t *testing.T) {
 			}
 		}
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // that it ended is enough
 		case <-time.After(5 * time.Second):
 			t.Fatalf("%s: ctx did not end", row.name)
 		}

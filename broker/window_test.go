@@ -33,12 +33,13 @@ func (c *client) publishAll(topic string, n int, qos byte) {
 	for i := range n {
 		id := uint16(i + 1)
 		c.publish(topic, fmt.Sprint(i), qos, id)
-		if qos == 2 {
+		switch qos {
+		case 1:
+			c.wantAck(mqtt.PUBACK, id)
+		case 2:
 			c.wantAck(mqtt.PUBREC, id)
 			c.ack(mqtt.PUBREL, id)
 			c.wantAck(mqtt.PUBCOMP, id)
-		} else if qos == 1 {
-			c.wantAck(mqtt.PUBACK, id)
 		}
 	}
 }

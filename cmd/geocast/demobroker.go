@@ -50,9 +50,6 @@ func (b *demoBroker) keep(ctx context.Context) error {
 			err = b.cmd.Wait()
 		}
 		listened := b.ended()
-		if err == nil {
-			pause(ctx, time.Second) //nolint:errcheck // Ctrl-C goes to both, and the broker may be faster
-		}
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -70,6 +67,7 @@ func (b *demoBroker) keep(ctx context.Context) error {
 func (b *demoBroker) start(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, b.program, b.args...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo, which ends the broker
 	cmd.WaitDelay = defaultStop + time.Second
 	cmd.Stderr = b
 	b.mu.Lock()
