@@ -99,7 +99,7 @@ func (h *Hook) decode(user, device string, pk *packets.Packet, now int64) []geo.
 	if !ok {
 		return nil
 	}
-	if who != user {
+	if who != user || !geo.ValidName(tracker) {
 		h.reject(pk.TopicName, 1, nil)
 		return nil
 	}
