@@ -359,3 +359,34 @@ func TestAddressesThatAreWrong(t *testing.T) {
 		}
 	}
 }
+
+// departures are the clients whose disconnection the broker has noticed.
+type departures chan string
+
+func (d departures) Observe(e hooks.Event) {
+	if e.Kind == hooks.Disconnected {
+		d <- e.Identity.Client
+	}
+}
+
+// Who closes as soon as Receive has the message has acknowledged it all the same:
+// it does not come again.
+func TestCloseAcknowledgesWhatReceiveHas(t *testing.T) {
+	eachLevel(t, func(t *testing.T, v mqtt.Version) {
+		gone := make(departures, 100)
+		url := serve(t, "mqtt", gone)
+		pub := dial(t, client.Config{Address: url, Version: v, Client: "pub", Clean: true})
+		for i := range 30 {
+			in := make(inbox, 10)
+			sub := dial(t, client.Config{Address: url, Version: v, Client: "sub", SessionExpiry: 60, Receive: in.receive})
+			must(t, sub.Subscribe(t.Context(), "t"))
+			want := strconv.Itoa(i)
+			must(t, pub.Send(t.Context(), &mqtt.Message{Topic: "t", QoS: 1, Payload: []byte(want)}))
+			if m := <-in; string(m.Payload) != want {
+				t.Fatalf("%q came in place of %q", m.Payload, want)
+			}
+			must(t, sub.Close())
+			<-gone // else the next connection takes over what has not arrived
+		}
+	})
+}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/eclipse/paho.golang/paho/session"
 	"github.com/eclipse/paho.golang/paho/session/state"
 
 	"github.com/geocast/geocast/mqtt"
@@ -17,7 +19,23 @@ import (
 // five is a connection of 5, by paho.golang.
 type five struct {
 	*paho.Client
-	nc net.Conn
+	nc   net.Conn
+	owed *owed
+}
+
+// owed is paho's session that knows whether the message that Receive got has been
+// acknowledged: paho does that after Receive has returned.
+type owed struct {
+	session.SessionManager
+	mu sync.Mutex // held from Receive to the acknowledgement
+}
+
+// Ack sends the acknowledgement.
+func (o *owed) Ack(p *packets.Publish) error {
+	if p.QoS > 0 {
+		defer o.mu.Unlock()
+	}
+	return o.SessionManager.Ack(p)
 }
 
 // openFive has paho connect over nc.
@@ -25,10 +43,14 @@ func openFive(ctx context.Context, cfg *Config, nc net.Conn, end func(error)) (l
 	if cfg.Session.five == nil {
 		cfg.Session.five = state.NewInMemory()
 	}
+	o := &owed{SessionManager: cfg.Session.five}
 	c := paho.NewClient(paho.ClientConfig{
-		Conn: packets.NewThreadSafeConn(nc), Session: cfg.Session.five,
+		Conn: packets.NewThreadSafeConn(nc), Session: o,
 		PacketTimeout: 24 * time.Hour, // contexts bound what waits
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(r paho.PublishReceived) (bool, error) {
+			if r.Packet.QoS > 0 {
+				o.mu.Lock()
+			}
 			if cfg.Receive != nil {
 				cfg.Receive(fromPaho(r.Packet))
 			}
@@ -50,7 +72,7 @@ func openFive(ctx context.Context, cfg *Config, nc net.Conn, end func(error)) (l
 	if err != nil {
 		return nil, nil, fmt.Errorf("no CONNACK: %w", err)
 	}
-	return five{c, nc}, connackFrom(a), nil
+	return five{c, nc, o}, connackFrom(a), nil
 }
 
 func connectPacket(cfg *Config) *paho.Connect {
@@ -194,7 +216,13 @@ func fromPahoError(err error) error {
 	return fmt.Errorf("client: %w", err)
 }
 
-func (f five) leave(r mqtt.Reason) error { return f.Disconnect(&paho.Disconnect{ReasonCode: byte(r)}) }
+// leave says goodbye, after the acknowledgement of what Receive has: else that
+// would come again.
+func (f five) leave(r mqtt.Reason) error {
+	f.owed.mu.Lock()
+	defer f.owed.mu.Unlock()
+	return f.Disconnect(&paho.Disconnect{ReasonCode: byte(r)})
+}
 
 // drop closes the connection under paho, and waits until it has noticed.
 func (f five) drop() {
