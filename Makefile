@@ -1,4 +1,4 @@
-# geocast: make run | demo | test | check | fuzz
+# geocast: make run | demo | test | check | fuzz | bench
 GO ?= go
 FUZZTIME ?= 10s
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
