@@ -22,6 +22,7 @@ type three struct {
 	end     func(error)
 
 	order sync.Mutex // identifiers are written in the order they were given
+	owed  sync.Mutex // held from receive to the acknowledgement
 	heard atomic.Bool
 	quit  chan struct{} // closed by read
 	wg    sync.WaitGroup
@@ -145,6 +146,8 @@ func (t *three) message(first byte, body []byte) error {
 	if err := p.Decode(first, body, t.v); err != nil {
 		return err
 	}
+	t.owed.Lock()
+	defer t.owed.Unlock()
 	if t.receive != nil && (p.QoS < 2 || t.session.first(p.ID)) {
 		t.receive(p.Message(time.Now().UnixMilli()))
 	}
@@ -244,10 +247,13 @@ func (t *three) unsubscribe(ctx context.Context, filters []string) error {
 	return err
 }
 
-// leave lets the server close first, for up to a second: closing with something
-// unread would reset the connection, and DISCONNECT might be lost with it.
+// leave says goodbye, after the acknowledgement of what receive has. It lets the
+// server close first, for up to a second: closing with something unread would reset
+// the connection, and DISCONNECT might be lost with it.
 func (t *three) leave(mqtt.Reason) error {
+	t.owed.Lock()
 	err := t.write(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{}, t.v))
+	t.owed.Unlock()
 	if err == nil && t.nc.SetReadDeadline(time.Now().Add(time.Second)) == nil {
 		t.wg.Wait()
 	}
