@@ -89,7 +89,7 @@ func TestARefusedCONNECTSaysWhy(t *testing.T) {
 		{"no client id for a session that lasts", mqtt.V311, func(p *mqtt.Connect) { p.ClientID, p.CleanStart = "", false }, nil, mqtt.ClientIdentifierNotValid},
 		{"a will with a wildcard", mqtt.V5, func(p *mqtt.Connect) { p.Will = &mqtt.Will{Topic: "a/#"} }, nil, mqtt.TopicNameInvalid},
 		{"a will to $SYS", mqtt.V5, func(p *mqtt.Connect) { p.Will = &mqtt.Will{Topic: "$SYS/x", Retain: true} }, nil, mqtt.NotAuthorized},
-		{"a will to an inbox", mqtt.V5, func(p *mqtt.Connect) { p.Will = &mqtt.Will{Topic: "users/bob/inbox"} }, nil, mqtt.TopicNameInvalid},
+		{"a will to an inbox", mqtt.V5, func(p *mqtt.Connect) { p.Will = &mqtt.Will{Topic: "users/bob/inbox"} }, []any{teller{}}, mqtt.TopicNameInvalid},
 		{"a will to $SYS", mqtt.V31, func(p *mqtt.Connect) { p.Will = &mqtt.Will{Topic: "$SYS/x", Retain: true} }, nil, mqtt.NotAuthorized},
 	} {
 		t.Run(fmt.Sprint(row.name, ", level ", row.v), func(t *testing.T) {

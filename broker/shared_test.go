@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/mqtt"
@@ -88,6 +89,7 @@ func TestAGroupOfOfflineMembersKeepsItsQueueOverARestart(t *testing.T) {
 				c.subscribe("$share/g/x", qos)
 				c.nc.Close()
 			}
+			synctest.Wait() // the broker knows that they are gone: none of them claims anything
 			s.joins(mqtt.V5, "p").publishAll("x", 200, qos)
 			s.restart()
 			two := s.joins(mqtt.V5, "two", lasting, window(1))
