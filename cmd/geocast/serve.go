@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"time"
 
 	"github.com/geocast/geocast/broker"
@@ -108,11 +109,13 @@ func runBroker(s *settings, sig *signals) error {
 	}
 	defer admin.close()
 	s.broker.Hooks, s.broker.Log, s.broker.TLS, s.broker.Version = hooks, log, certs.config(), version
+	limitMemory(s.broker.WithDefaults().Memory)
 	b, err := broker.New(s.broker)
 	if err != nil {
 		return err
 	}
-	b.Recheck(nil) // the files may have changed since the sessions were stored
+	b.Recheck(nil)       // the files may have changed since the sessions were stored
+	debug.FreeOSMemory() // what restoring them took
 	public, err := s.listen(b, certs, log)
 	if err != nil {
 		return errors.Join(err, b.Close())
