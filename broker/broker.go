@@ -27,22 +27,24 @@ type Broker struct {
 	core     *core
 	flushers []*flusher
 	jobs     chan func() // for workers; closed by Close
-	hooks    hookSet
-	noSpace  atomic.Bool     // the disk is nearly full
-	ctx      context.Context // of what hooks do; ends with Close
-	stop     context.CancelFunc
-	stats    stats
-	gauges   gauges
-	often    oftenLog
-	clockMs  atomic.Int64 // the core's time, for others
-	conns    atomic.Uint64
-	ids      atomic.Uint64
-	rights   atomic.Uint64  // rises when hooks have to be asked anew; see Recheck
-	wg       sync.WaitGroup // everything but the core, committer and flushers
-	coreDone chan struct{}
-	comDone  chan struct{}
-	flushWG  sync.WaitGroup
-	failed   chan error
+	// handshakes has an element for each TLS handshake that goes on.
+	handshakes chan struct{}
+	hooks      hookSet
+	noSpace    atomic.Bool     // the disk is nearly full
+	ctx        context.Context // of what hooks do; ends with Close
+	stop       context.CancelFunc
+	stats      stats
+	gauges     gauges
+	often      oftenLog
+	clockMs    atomic.Int64 // the core's time, for others
+	conns      atomic.Uint64
+	ids        atomic.Uint64
+	rights     atomic.Uint64  // rises when hooks have to be asked anew; see Recheck
+	wg         sync.WaitGroup // everything but the core, committer and flushers
+	coreDone   chan struct{}
+	comDone    chan struct{}
+	flushWG    sync.WaitGroup
+	failed     chan error
 
 	mu        sync.Mutex // guards the following
 	listeners []net.Listener
@@ -83,7 +85,7 @@ func openStore(cfg Config) (store.Store, error) {
 func newBroker(cfg Config, st store.Store) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Log, began: time.Now(), store: st,
-		jobs: make(chan func(), 1024), coreDone: make(chan struct{}), comDone: make(chan struct{}),
+		jobs: make(chan func(), 1024), handshakes: make(chan struct{}, mostHandshakes), coreDone: make(chan struct{}), comDone: make(chan struct{}),
 		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log},
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"crypto/tls"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ type conn struct {
 	b      *Broker
 	nc     net.Conn
 	raw    syscall.RawConn // nil unless plain TCP
+	under  *socket         // nil unless TLS over TCP that Listen took
 	number uint64
 
 	// Owned by whoever has the connection's input: its reader, or the worker
@@ -80,8 +82,11 @@ const inFlight = 512
 
 func newConn(b *Broker, nc net.Conn) *conn {
 	c := &conn{b: b, nc: nc, number: b.conns.Add(1), room: make(chan struct{}, 1), finished: make(chan struct{})}
-	if tc, ok := nc.(*net.TCPConn); ok {
-		c.raw, _ = tc.SyscallConn()
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		c.raw, _ = nc.SyscallConn()
+	case *tls.Conn:
+		c.under, _ = nc.NetConn().(*socket)
 	}
 	c.hear()
 	return c
@@ -125,22 +130,25 @@ func (c *conn) left(n int32) {
 	}
 }
 
-// submit hands the buffer's commands to the core, and waits while the core has
-// too many of this connection.
+// submit hands the buffer's commands to the core.
 func (c *conn) submit() {
 	if len(c.out) == 0 {
 		return
 	}
-	n := c.inCore.Add(int32(len(c.out)))
+	c.inCore.Add(int32(len(c.out)))
 	c.b.core.mail.post(c.out...)
 	clear(c.out)
 	c.out = c.out[:0]
-	for n >= inFlight && !c.closing.Load() {
+}
+
+// await waits while the core has too many commands of this connection. Only the
+// reader does: a worker has others to serve.
+func (c *conn) await() {
+	for c.inCore.Load() >= inFlight && !c.closing.Load() {
 		select {
 		case <-c.room:
 		case <-time.After(time.Second): // a closed connection looks again
 		}
-		n = c.inCore.Load()
 	}
 }
 

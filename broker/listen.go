@@ -55,8 +55,11 @@ func (b *Broker) serveListener(l net.Listener, secure, web bool) {
 	b.mu.Lock()
 	b.listeners = append(b.listeners, l)
 	b.mu.Unlock()
-	if secure {
+	switch {
+	case secure && web:
 		l = tls.NewListener(l, b.cfg.TLS)
+	case secure:
+		l = tlsListener{l, b.cfg.TLS}
 	}
 	if !web {
 		b.wg.Go(func() { b.accept(l) })

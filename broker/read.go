@@ -24,9 +24,12 @@ func (c *conn) serve() {
 	limit := c.b.after(c.b.cfg.Limits.Connect, func() { c.connectTimeout() })
 	defer limit.Stop()
 	var err error
-	if c.raw != nil {
+	switch {
+	case c.raw != nil:
 		err = c.readRaw()
-	} else {
+	case c.under != nil:
+		err = c.readTLS(c.under)
+	default:
 		err = c.readPlain()
 	}
 	c.end(err)
@@ -73,20 +76,27 @@ func (c *conn) end(err error) {
 	}
 }
 
-// readPlain reads a transport that can only block.
+// readPlain reads a transport that can only block. It waits with a small buffer, and
+// takes a large one while that is too small.
 func (c *conn) readPlain() error {
-	for {
-		b := getBuffer()
-		n, err := c.nc.Read(b[:cap(b)])
+	small := make([]byte, 256)
+	for b := small; ; {
+		n, err := c.nc.Read(b)
 		if n > 0 {
-			if e := c.input(b[:n]); e != nil {
-				putBuffer(b)
-				return e
+			if err := c.input(b[:n]); err != nil {
+				return err
 			}
 		}
-		putBuffer(b)
 		if err != nil {
 			return err
+		}
+		full := n == len(b)
+		if len(b) > len(small) {
+			putBuffer(b)
+		}
+		if b = small; full {
+			b = getBuffer()
+			b = b[:cap(b)]
 		}
 	}
 }
@@ -132,34 +142,45 @@ var errWorker = errors.New("broker: a packet for a worker")
 // publishes itself; from the first other packet on a worker has the rest, which
 // the reader waits for, so that order holds.
 func (c *conn) input(b []byte) error {
+	b, err := c.whole(b)
+	if err != nil {
+		return err
+	}
+	rest, err := c.parse(b, true)
+	if err == errWorker { //nolint:errorlint // it is not wrapped
+		err = c.elsewhere(func() error {
+			_, err := c.parse(rest, false)
+			return err
+		})
+	}
+	c.await()
+	return err
+}
+
+// whole notes that the client has sent something, and puts it behind the beginning
+// of a packet that came before.
+func (c *conn) whole(b []byte) ([]byte, error) {
 	if c.closing.Load() {
-		return errClosing
+		return nil, errClosing
 	}
 	c.hear()
 	if len(c.partial) > 0 {
 		c.partial = append(c.partial, b...)
 		b = c.partial
 	}
-	rest, err := c.parse(b, true)
-	if err != errWorker { //nolint:errorlint // it is not wrapped
-		return err
-	}
-	return c.inputByWorker(rest)
+	return b, nil
 }
 
-// inputByWorker is apart from input so that the reader's stack stays small.
+// elsewhere has a job done by a worker and waits for it. It is apart so that the
+// reader's stack stays small.
 //
 //go:noinline
-func (c *conn) inputByWorker(b []byte) error {
+func (c *conn) elsewhere(job func() error) error {
 	done := make(chan error, 1)
-	job := func() {
-		_, err := c.parse(b, false)
-		done <- err
-	}
 	if c.connected {
-		c.b.work(job)
-	} else { // authentication may take long; the workers are for those who are in
-		c.b.wg.Go(job)
+		c.b.work(func() { done <- job() })
+	} else { // a handshake or authentication may take long; the workers are for those who are in
+		c.b.wg.Go(func() { done <- job() })
 	}
 	return <-done
 }
