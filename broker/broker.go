@@ -186,8 +186,10 @@ func (b *Broker) ServeConn(ctx context.Context, nc net.Conn) {
 		return
 	}
 	defer b.untrack(c)
-	stop := context.AfterFunc(ctx, c.shut)
-	defer stop()
+	if ctx.Done() != nil {
+		stop := context.AfterFunc(ctx, c.shut)
+		defer stop()
+	}
 	c.serve()
 }
 

@@ -24,9 +24,11 @@ type conn struct {
 	// Owned by whoever has the connection's input: its reader, or the worker
 	// that works on its buffer.
 	version   mqtt.Version
-	connected bool // CONNECT was taken
-	refused   bool // CONNECT was answered with a no
-	lasts     bool // it asked for a session that outlives it
+	connected bool        // CONNECT was taken
+	refused   bool        // CONNECT was answered with a no
+	lasts     bool        // it asked for a session that outlives it
+	limit     *time.Timer // waits for CONNECT
+	lately    byte        // reads without a second's pause, up to busyFrom
 	partial   []byte
 	aliases   mqtt.Aliases
 	out       []command // of the buffer that is being read
@@ -103,6 +105,7 @@ func (c *conn) silent() time.Duration { return time.Since(c.b.began) - time.Dura
 func (c *conn) admit(id hooks.Identity, p *mqtt.Connect, l Limits) {
 	c.identity = id
 	c.connected, c.lasts = true, p.SessionExpiry != 0
+	c.unlimit()
 	c.aliases = mqtt.NewAliases(uint16(l.TopicAliases))
 	keep := p.KeepAlive
 	if l.overridesKeepAlive(p) {

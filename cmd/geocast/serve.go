@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/geocast/geocast/broker"
@@ -124,6 +126,11 @@ func runBroker(s *settings, sig *signals) error {
 	sig.onHangup(func() { reload(&files, certs, b, log) })
 	admin.ready(b)
 	tell(log, "READY=1")
+	quiet, stop := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { giveBack(quiet, func() uint64 { n := b.Stats(); return n.Published + n.Delivered }) })
+	defer wg.Wait()
+	defer stop()
 	return s.serve(sig, admin, b, log)
 }
 
