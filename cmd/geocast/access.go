@@ -117,7 +117,7 @@ func (f *hookFiles) load() (all []any, err error) {
 	f.engine.Keep, f.engine.Fixes = f.keep, f.fixes
 	f.engine.Trackers, f.engine.All = f.trackers, f.all
 	f.access = trees.New(open, c.policy, f.engine, talk)
-	f.engine.Gateway = f.access.Gateway
+	f.engine.Gateway, f.engine.Source = f.access.Gateway, f.access.Source
 	return append(all, f.access, f.engine, talk), nil
 }
 

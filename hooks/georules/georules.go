@@ -51,6 +51,10 @@ type Hook struct {
 	// concurrent use. What a user reports of another, as a gateway or by a source,
 	// carries the user's name as via.
 	Gateway func(from *hooks.Identity, who string) bool
+	// Source is Gateway for what comes by a source's topic; nil is that each client
+	// may report for everybody there. It is set before the broker starts, and must be
+	// safe for concurrent use.
+	Source func(from *hooks.Identity, who string) bool
 	// Rejected counts fixes that were refused, and Undelivered publishes and ticks
 	// of which an event could not be given to all its recipients; for any goroutine.
 	Rejected, Undelivered atomic.Uint64
@@ -161,7 +165,7 @@ func (h *Hook) decode(p *hooks.Publish) (d prepared, err error) {
 	for _, s := range *h.sources.Load() {
 		if mqtt.Match(s.Filter, p.Message.Topic) {
 			d.fixes, d.bad, err = s.Decode(p.Message.Topic, p.Message.Payload, p.At)
-			return d, cmp.Or(invalid(err), d.name("", hooks.EncodeName(p.From.Client)))
+			return d, cmp.Or(invalid(err), d.name("", hooks.EncodeName(p.From.Client)), h.mayBring(&p.From, d.fixes))
 		}
 	}
 	level := strings.Split(p.Message.Topic, "/")
@@ -223,6 +227,21 @@ func invalid(err error) error {
 // mayReport reports whether a client may say where who is.
 func (h *Hook) mayReport(from *hooks.Identity, who string) bool {
 	return from.User != "" && (who == from.User || h.Gateway != nil && h.Gateway(from, who))
+}
+
+// mayBring refuses a source's fixes if one is of somebody for whom the client may
+// not report. What comes from inside the server may.
+func (h *Hook) mayBring(from *hooks.Identity, fixes []geo.Fix) error {
+	if h.Source == nil || from.Client == "" {
+		return nil
+	}
+	for i := range fixes {
+		if who := fixes[i].Who; who != from.User && !h.Source(from, who) {
+			return &hooks.Refusal{Reason: mqtt.NotAuthorized,
+				Text: fmt.Sprintf("%q may not report the position of %q: who may report for others has a gateway entry in the access file", from.User, who)}
+		}
+	}
+	return nil
 }
 
 // Restore gives the engine and the trackers their state back.

@@ -273,3 +273,31 @@ func TestBatch(t *testing.T) {
 		t.Errorf("%d records were written", w.puts)
 	}
 }
+
+// By a source's topic, too, nobody reports for another but whom the operator lets.
+func TestNobodyReportsForAnotherByASource(t *testing.T) {
+	for _, test := range []struct {
+		name, user, topic string
+		kept              int
+	}{
+		{"its own", "van", "trackers/van/pos", 1},
+		{"another's", "ann", "trackers/van/pos", 0},
+		{"another's, without a map", "ann", "plain/van", 0},
+		{"a gateway's", "lora", "trackers/van/pos", 1},
+		{"a gateway's, of one that it is not for", "lora", "trackers/ann/pos", 0},
+		{"of nobody who signed in", "", "trackers/van/pos", 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w := newWorld(t, sources)
+			w.hook.Source = func(from *hooks.Identity, who string) bool { return from.User == "lora" && who == "van" }
+			err := w.publish(test.user, test.topic, `{"latitude":1,"longitude":2,"lat":1,"lon":2}`)
+			no, refused := errors.AsType[*hooks.Refusal](err)
+			if refused != (test.kept == 0) || refused && no.Reason != mqtt.NotAuthorized {
+				t.Errorf("got %v", err)
+			}
+			if got := len(fixesOf(t, w.records, all)); got != test.kept {
+				t.Errorf("%d fixes are kept, want %d", got, test.kept)
+			}
+		})
+	}
+}

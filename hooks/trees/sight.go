@@ -54,6 +54,10 @@ func contacts(a, b *rules.Person) bool {
 	return slices.Contains(a.Contacts, b.Name) && slices.Contains(b.Contacts, a.Name)
 }
 
+// Source is Gateway for what comes by the topic of a source. In open mode everybody
+// may report for everybody there, since nobody is known by name.
+func (h *Hook) Source(from *hooks.Identity, who string) bool { return h.open || h.Gateway(from, who) }
+
 // Gateway reports whether from may report the position of who: its own, or one that
 // a gateway entry of the access file names.
 func (h *Hook) Gateway(from *hooks.Identity, who string) bool {

@@ -318,3 +318,26 @@ func BenchmarkAuthorize(b *testing.B) {
 		})
 	}
 }
+
+// Who may report for whom by a source's topic: the user itself, its gateway, and in
+// open mode everybody.
+func TestSource(t *testing.T) {
+	for _, row := range []struct {
+		name, from, who string
+		open, want      bool
+	}{
+		{"for itself", "ann", "ann", false, true},
+		{"for another", "ann", "truck-7", false, false},
+		{"a gateway for its own", "lora", "truck-7", false, true},
+		{"a gateway for another", "lora", "ann", false, false},
+		{"nobody", "", "ann", false, false},
+		{"for another in open mode", "ann", "truck-7", true, true},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			h := trees.New(row.open, policy(t, house, file), everything)
+			if got := h.Source(&hooks.Identity{User: row.from, Client: "c"}, row.who); got != row.want {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}
