@@ -5,10 +5,10 @@ package chat
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/geocast/geocast/chat"
 	"github.com/geocast/geocast/hooks"
@@ -21,16 +21,15 @@ import (
 type Hook struct {
 	people rules.People
 	open   bool
-	last   uint64 // the last CSeq given; owned by the core
+	numbering
+	// oldest is numbering's first, for Gates: it may lag behind.
+	oldest atomic.Uint64
 }
 
 var (
 	_ hooks.Gate    = (*Hook)(nil)
 	_ hooks.Applier = (*Hook)(nil)
 )
-
-// remembered is how long a client's own id of a message is known, in ms: 7 days.
-const remembered = 7 * 24 * 3600 * 1000
 
 // New returns a hook over people. In open mode any valid name can be written to,
 // else only users that people knows.
@@ -51,28 +50,7 @@ type prepared struct {
 	dedup   []byte   // the key of the client's id, nil for none
 	seen    []byte   // what was stored there
 	sum     uint64   // of address and body
-}
-
-// fingerprint tells a retry from another message under the same cid.
-func fingerprint(to chat.Address, body []byte) uint64 {
-	h := sha256.New()
-	fmt.Fprintf(h, "%v %q ", to.Group, to.Name)
-	h.Write(body)
-	return binary.BigEndian.Uint64(h.Sum(nil))
-}
-
-// memory is what is kept of a client's own id: kind, version, when, fingerprint.
-func memory(at int64, sum uint64) []byte {
-	rec := binary.BigEndian.AppendUint64([]byte{'D', 1}, uint64(at))
-	return binary.BigEndian.AppendUint64(rec, sum)
-}
-
-// recall reads memory; ok is false for what is older than it is kept, or nothing.
-func recall(rec []byte, now int64) (sum uint64, ok bool) {
-	if len(rec) < 18 || rec[0] != 'D' || now-int64(binary.BigEndian.Uint64(rec[2:])) >= remembered {
-		return 0, false
-	}
-	return binary.BigEndian.Uint64(rec[10:]), true
+	over    []over   // memories to forget
 }
 
 func refuse(r mqtt.Reason, format string, args ...any) error {
@@ -109,23 +87,37 @@ func (h *Hook) Gate(_ context.Context, p *hooks.Publish, r hooks.Reader) error {
 	slices.Sort(d.readers)
 	d.readers = slices.Compact(d.readers)
 	if to.CID != "" {
-		d.dedup = []byte("d" + from + "\x00" + to.CID)
-		d.sum = fingerprint(to, p.Message.Payload)
+		d.dedup, d.sum = keyOf(from, to.CID), fingerprint(to, p.Message.Payload)
 		if d.seen, _, err = r.Get(d.dedup); err != nil {
-			return fmt.Errorf("%w: %w", &hooks.Refusal{Reason: mqtt.ImplementationSpecificError, Text: "the server can't read its disk; send it again later", Later: true}, err)
+			return unread(err)
 		}
+	}
+	if d.over, err = overdue(r, h.oldest.Load(), p.At); err != nil {
+		return unread(err)
 	}
 	p.Prepare(h, &d)
 	return nil
 }
 
+// unread is the refusal of a message because of the disk.
+func unread(err error) error {
+	return fmt.Errorf("%w: %w", &hooks.Refusal{Reason: mqtt.ImplementationSpecificError, Text: "the server can't read its disk; send it again later", Later: true}, err)
+}
+
+// errRecord is returned by Restore for a record that can't be read.
+var errRecord = errors.New("chat: the record of numbering is not readable")
+
 // Restore reads where numbering stopped.
 func (h *Hook) Restore(r hooks.Reader, _ int64) error {
-	v, ok, err := r.Get([]byte("l"))
-	if ok && len(v) == 8 {
-		h.last = binary.BigEndian.Uint64(v)
+	v, ok, err := r.Get([]byte(numberingKey))
+	if err != nil || !ok {
+		return err
 	}
-	return err
+	if h.numbering, ok = readNumbering(v); !ok {
+		return errRecord
+	}
+	h.oldest.Store(h.first)
+	return nil
 }
 
 // Apply stamps the message and puts it in the inboxes, once.
@@ -145,12 +137,16 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 		case again:
 			return hooks.Consume, nil // acknowledged, and nothing more
 		}
-		tx.Put(d.dedup, memory(tx.Now(), d.sum))
 	}
-	last := max(h.last+1, uint64(tx.Now())<<10)
-	tx.Put([]byte("l"), binary.BigEndian.AppendUint64(nil, last))
+	n := h.numbering
+	if d.dedup != nil {
+		n.remember(tx, d.dedup, d.sum)
+	}
+	n.forget(tx, d.over)
+	n.last = max(n.last+1, uint64(tx.Now())<<10)
+	tx.Put([]byte(numberingKey), n.record())
 	m := &chat.Message{To: d.to, From: p.From.User, Dev: p.From.Client, Body: p.Message.Payload,
-		ContentType: p.Message.ContentType, Expires: p.Message.Expires, CSeq: last, TS: tx.Now()}
+		ContentType: p.Message.ContentType, Expires: p.Message.Expires, CSeq: n.last, TS: tx.Now()}
 	for _, reader := range d.readers {
 		err := tx.Inbox(reader, p.Message.Expires, func(dst []byte, at hooks.Place) []byte {
 			return m.AppendEvent(dst, reader, at.Seq, at.Epoch)
@@ -159,7 +155,8 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 			return hooks.Consume, err
 		}
 	}
-	h.last = last
+	h.numbering = n
+	h.oldest.Store(n.first)
 	return hooks.Consume, nil
 }
 

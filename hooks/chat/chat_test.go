@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -27,10 +28,18 @@ type world struct {
 	records map[string][]byte
 	now     int64
 	inbox   map[string][]string
+	full    bool // no inbox takes anything
+	recent  map[string]write
+}
+
+// write is what a broker knows of a write for a while; nil is a deletion.
+type write struct {
+	value []byte
+	at    int64
 }
 
 func newWorld(open bool) *world {
-	return &world{hook: chat.New(people, open), records: map[string][]byte{}, now: 1_790_000_000_000, inbox: map[string][]string{}}
+	return &world{hook: chat.New(people, open), records: map[string][]byte{}, now: 1_790_000_000_000, inbox: map[string][]string{}, recent: map[string]write{}}
 }
 
 func (w *world) Now() int64 { return w.now }
@@ -43,22 +52,48 @@ func (w *world) Scan([]byte, func(key, value []byte) bool) error { return nil }
 // tx is the world as an Applier sees it.
 type tx struct{ *world }
 
-func (t tx) Get([]byte) ([]byte, bool) { return nil, false }
-func (t tx) Put(key, value []byte)     { t.records[string(key)] = slices.Clone(value) }
-func (t tx) Delete(key []byte)         { delete(t.records, string(key)) }
+func (t tx) Get(key []byte) ([]byte, bool) {
+	r, ok := t.recent[string(key)]
+	return r.value, ok && t.now-r.at < 40_000
+}
+func (t tx) Put(key, value []byte) {
+	t.records[string(key)] = slices.Clone(value)
+	t.recent[string(key)] = write{slices.Clone(value), t.now}
+}
+func (t tx) Delete(key []byte) {
+	delete(t.records, string(key))
+	t.recent[string(key)] = write{nil, t.now}
+}
 func (t tx) Publish(*mqtt.Message)     {}
 func (t tx) Reply(*mqtt.Message)       {}
 func (t tx) Inbox(user string, _ int64, encode func(dst []byte, at hooks.Place) []byte) error {
+	if t.full {
+		return errFull
+	}
 	t.inbox[user] = append(t.inbox[user], string(encode(nil, hooks.Place{Seq: uint64(len(t.inbox[user]) + 1), Epoch: "e"})))
 	return nil
 }
 
 func (w *world) send(from, topic, body string) error {
-	p := &hooks.Publish{From: hooks.Identity{User: from, Client: "dev"}, Message: &mqtt.Message{Topic: topic, Payload: []byte(body)}}
-	if err := w.hook.Gate(context.Background(), p, w); err != nil {
+	p, err := w.gate(from, topic, body)
+	if err != nil {
 		return err
 	}
+	return w.apply(p)
+}
+
+func (w *world) gate(from, topic, body string) (*hooks.Publish, error) {
+	p := &hooks.Publish{From: hooks.Identity{User: from, Client: "dev"}, Message: &mqtt.Message{Topic: topic, Payload: []byte(body)}, At: w.now}
+	return p, w.hook.Gate(context.Background(), p, w)
+}
+
+// apply does all that an Applier asks for, or nothing.
+func (w *world) apply(p *hooks.Publish) error {
+	records, recent := maps.Clone(w.records), maps.Clone(w.recent)
 	_, err := w.hook.Apply(tx{w}, p)
+	if err != nil {
+		w.records, w.recent = records, recent
+	}
 	return err
 }
 
