@@ -1,4 +1,5 @@
-// MQTT.js over WebSocket: each protocol level and QoS, and a session that lasts.
+// MQTT.js over WebSocket: each protocol level and QoS, a session that lasts, and a
+// connection that breaks in the middle of exchanges at QoS 2.
 // Usage: node mqttjs.js ws://127.0.0.1:8083/mqtt
 const mqtt = require('mqtt')
 const assert = require('assert')
@@ -53,5 +54,33 @@ async function level (protocolVersion) {
   console.log('ok', protocolVersion)
 }
 
+// breaks loses its connection at every third message, before it is acknowledged; MQTT.js connects again by
+// itself, with its session. Each message comes once, and in order.
+async function breaks (protocolVersion) {
+  const lasting = { protocolVersion, clientId: 'js-breaks-' + protocolVersion, clean: false, reconnectPeriod: 50 }
+  if (protocolVersion === 5) lasting.properties = { sessionExpiryInterval: 600, receiveMaximum: 5 }
+  const topic = 'js/breaks/' + protocolVersion
+  const { client, messages } = await connect(lasting)
+  const present = []
+  client.on('connect', (connack) => present.push(connack.sessionPresent))
+  await client.subscribeAsync(topic, { qos: 2 })
+  const broken = new Set()
+  client.on('packetreceive', ({ cmd, payload }) => {
+    if (cmd !== 'publish' || payload % 3 !== 0 || broken.has(+payload)) return
+    broken.add(+payload)
+    client.stream.destroy()
+  })
+  const other = await connect({ protocolVersion })
+  const want = [...Array(30).keys()].map(String)
+  await Promise.all(want.map((m) => other.client.publishAsync(topic, m, { qos: 2 })))
+  await other.client.publishAsync(topic, 'end', { qos: 2 })
+  const got = (await messages(31)).map((m) => m.payload)
+  assert.deepStrictEqual(got, [...want, 'end'])
+  assert(present.length > 0 && present.every(Boolean), 'reconnects: ' + present)
+  await client.endAsync()
+  await other.client.endAsync()
+  console.log('ok breaks', protocolVersion)
+}
+
 setTimeout(() => { console.error('it takes too long'); process.exit(1) }, 20000).unref()
-level(3).then(() => level(4)).then(() => level(5)).catch((e) => { console.error(e); process.exit(1) })
+level(3).then(() => level(4)).then(() => level(5)).then(() => breaks(4)).then(() => breaks(5)).catch((e) => { console.error(e); process.exit(1) })

@@ -327,7 +327,7 @@ func TestMQTTjs(t *testing.T) {
 		missing(t, "MQTT.js is not installed (npm install --no-package-lock, in conformance)")
 	}
 	_, web, _ := serve(t, t.TempDir())
-	if got, want := run(t, "node", "mqttjs.js", "ws://127.0.0.1:"+web+"/mqtt"), "ok 3\nok 4\nok 5\n"; got != want {
+	if got, want := run(t, "node", "mqttjs.js", "ws://127.0.0.1:"+web+"/mqtt"), "ok 3\nok 4\nok 5\nok breaks 4\nok breaks 5\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
