@@ -336,6 +336,18 @@ func DecodeConnack(body []byte, v Version) (*Connack, error) {
 	if q.ServerKeepAliveFlag {
 		a.ServerKeepAlive = &q.ServerKeepAlive
 	}
+	if q.MaximumQosFlag {
+		a.MaximumQoS = &q.MaximumQos
+	}
+	flag := func(v **bool, b byte, on bool) {
+		if yes := b == 1; on {
+			*v = &yes
+		}
+	}
+	flag(&a.RetainAvailable, q.RetainAvailable, q.RetainAvailableFlag)
+	flag(&a.WildcardAvailable, q.WildcardSubAvailable, q.WildcardSubAvailableFlag)
+	flag(&a.SubIDAvailable, q.SubIDAvailable, q.SubIDAvailableFlag)
+	flag(&a.SharedAvailable, q.SharedSubAvailable, q.SharedSubAvailableFlag)
 	return a, nil
 }
 

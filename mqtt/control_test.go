@@ -3,6 +3,7 @@ package mqtt_test
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 
 	"github.com/geocast/geocast/mqtt"
@@ -157,6 +158,26 @@ func TestMalformedControlPackets(t *testing.T) {
 			t.Run(fmt.Sprint(c.name, ", level ", v), func(t *testing.T) {
 				wantReason(t, c.decode(c.first, c.body, v), c.want)
 			})
+		}
+	}
+}
+
+// What a CONNACK says is read as it was written, and what it leaves out is left out.
+func TestCONNACKIsReadAsItWasWritten(t *testing.T) {
+	yes, no, one, hour, minute := true, false, byte(1), uint32(3600), uint16(60)
+	for _, want := range []*mqtt.Connack{
+		{},
+		{SessionPresent: true, SessionExpiry: &hour, ReceiveMaximum: 20, MaximumQoS: &one, RetainAvailable: &no, MaximumPacketSize: 1000, AssignedClientID: "c",
+			TopicAliasMaximum: 16, ReasonString: "because", UserProps: []mqtt.UserProp{{Key: "b", Value: "1"}, {Key: "a", Value: "2"}, {Key: "b", Value: "3"}},
+			WildcardAvailable: &yes, SubIDAvailable: &no, SharedAvailable: &yes, ServerKeepAlive: &minute, ResponseInfo: "r"},
+		{Reason: mqtt.NotAuthorized, RetainAvailable: &yes, WildcardAvailable: &no, SubIDAvailable: &yes, SharedAvailable: &no},
+	} {
+		_, body, _, err := mqtt.Frame(mqtt.AppendConnack(nil, want, mqtt.V5), 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := mqtt.DecodeConnack(body, mqtt.V5); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, %v, want %+v", got, err, want)
 		}
 	}
 }
