@@ -57,7 +57,7 @@ func (o *ownTracks) opens(port string, present byte) {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	o.t.Cleanup(func() { nc.Close() })                  //nolint:errcheck // it may be closed
+	o.t.Cleanup(func() { nc.Close() })                   //nolint:errcheck // it may be closed
 	nc.SetReadDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // then a read fails
 	o.nc = nc
 	name := text("MQTT")
