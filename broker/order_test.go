@@ -3,6 +3,7 @@ package broker_test
 import (
 	"bytes"
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -219,4 +220,133 @@ func TestALargePublishFromInsideIsRefused(t *testing.T) {
 			s.t.Error("it was taken")
 		}
 	})
+}
+
+// An acknowledgement means that what it obliges us to keep is on the disk: before
+// the commit none leaves, and nothing is delivered (P1).
+func TestNoAcknowledgementBeforeItsCommit(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		qos    byte
+		answer mqtt.Type
+		topic  string
+		change func(*mqtt.Publish)
+	}{
+		{"QoS 1 to a lasting session", 1, mqtt.PUBACK, "kept", func(*mqtt.Publish) {}},
+		{"QoS 2 to a lasting session", 2, mqtt.PUBREC, "kept", func(*mqtt.Publish) {}},
+		{"QoS 1, retained", 1, mqtt.PUBACK, "r", retain},
+		{"QoS 2 of a lasting session", 2, mqtt.PUBREC, "nobody", func(*mqtt.Publish) {}},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			each(t, func(t *testing.T, v mqtt.Version) {
+				simulate(t, broker.Config{}, func(s *sim) {
+					sub := s.listener("sub", "kept")
+					p := s.joins(v, "p", lasting, still)
+					time.Sleep(time.Second)
+					goOn := s.hold()
+					p.publish(row.topic, "x", row.qos, 1, row.change)
+					p.nothing()
+					sub.nothing()
+					goOn()
+					p.wantAck(row.answer, 1)
+					if row.topic == "kept" {
+						sub.want("kept", "x")
+					}
+				})
+			})
+		})
+	}
+}
+
+// Acknowledgements leave in the order of what they answer [MQTT-4.6.0-2, -3], also
+// of what is kept, what is not, and what is refused.
+func TestAcknowledgementsLeaveInTheOrderOfTheirPackets(t *testing.T) {
+	each(t, func(t *testing.T, v mqtt.Version) {
+		simulate(t, broker.Config{Hooks: []any{refuseAll{}}}, func(s *sim) {
+			s.listener("sub", "kept")
+			p := s.joins(v, "p", still)
+			time.Sleep(time.Second)
+			goOn := s.hold()
+			topics := []string{"kept", "nobody", "no", "kept", "no", "nobody"}
+			for i, topic := range topics {
+				p.publish(topic, "x", 1, uint16(i+1))
+			}
+			p.nothing()
+			goOn()
+			for i := range topics {
+				p.wantAck(mqtt.PUBACK, uint16(i+1))
+			}
+			p.quiet()
+		})
+	})
+}
+
+// Eight subscribers with a small receive maximum and four publishers, all at once:
+// nobody waits for anybody for ever, and each gets all, in each publisher's order.
+func TestManyPublishersAndSmallWindowsDoNotDeadlock(t *testing.T) {
+	const subs, pubs, n, ahead = 8, 4, 500, 16
+	_, addr := start(t, broker.Config{})
+	var all sync.WaitGroup
+	for i := range subs {
+		c := dial(t, addr, mqtt.V5)
+		c.connect(fmt.Sprint("sub", i), lasting, window(uint16(1+i%3))) // of one that does not last too much may wait
+		c.subscribe("x/+", byte(1+i%2))
+		all.Go(func() { takesAll(t, c, pubs, n) })
+	}
+	for i := range pubs {
+		p := dial(t, addr, mqtt.V5)
+		p.connect(fmt.Sprint("pub", i))
+		all.Go(func() {
+			for k := range n + ahead {
+				if k < n {
+					b := mqtt.AppendPublish(nil, &mqtt.Publish{Topic: fmt.Append(nil, "x/", i), Payload: fmt.Append(nil, k), QoS: 1, ID: uint16(k + 1)}, mqtt.V5)
+					if _, err := p.nc.Write(b); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				if k >= ahead {
+					if first, _, err := p.next(20 * time.Second); err != nil || mqtt.Type(first>>4) != mqtt.PUBACK {
+						t.Errorf("publisher %d, message %d: got %v, %v", i, k-ahead, mqtt.Type(first>>4), err)
+						return
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// takesAll reads n messages of each publisher, and takes their exchanges to the end.
+func takesAll(t *testing.T, c *client, pubs, n int) {
+	next := make(map[string]int)
+	for open := pubs * n; open > 0; {
+		first, body, err := c.next(20 * time.Second)
+		if err != nil {
+			t.Errorf("%d are missing: %v", open, err)
+			return
+		}
+		var answer mqtt.Ack
+		switch ty := mqtt.Type(first >> 4); ty {
+		case mqtt.PUBLISH:
+			var m mqtt.Publish
+			if err := m.Decode(first, body, mqtt.V5); err != nil || string(m.Payload) != fmt.Sprint(next[string(m.Topic)]) {
+				t.Errorf("got %s of %s, want %d (%v)", m.Payload, m.Topic, next[string(m.Topic)], err)
+				return
+			}
+			next[string(m.Topic)]++
+			open--
+			answer = mqtt.Ack{Type: mqtt.PUBACK + mqtt.Type(m.QoS-1), ID: m.ID}
+		default:
+			if err := answer.Decode(first, body, mqtt.V5); err != nil {
+				t.Errorf("got %v: %v", ty, err)
+				return
+			}
+			answer.Type = mqtt.PUBCOMP
+		}
+		if _, err := c.nc.Write(mqtt.AppendAck(nil, answer, mqtt.V5)); err != nil {
+			t.Error(err)
+			return
+		}
+	}
 }

@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -87,6 +88,14 @@ func TestCONNACKSaysWhatIsOnAndWhatIsBounded(t *testing.T) {
 	}
 	if a.ResponseInfo != "users/ann/reply/" {
 		t.Errorf("response information %q", a.ResponseInfo)
+	}
+	for name, on := range map[string]*bool{"retain": a.RetainAvailable, "wildcards": a.WildcardAvailable, "subscription identifiers": a.SubIDAvailable, "shared subscriptions": a.SharedAvailable} {
+		if on == nil || !*on {
+			t.Errorf("it does not say that %s are available", name)
+		}
+	}
+	if a.MaximumQoS != nil { // its absence means 2, and 2 must not be sent [MQTT-3.2.2-9]
+		t.Errorf("maximum QoS %d", *a.MaximumQoS)
 	}
 }
 
@@ -205,7 +214,7 @@ func TestAMessageAboveTheClientsMaximumIsLeftOutAndCostsNoWindow(t *testing.T) {
 type refuseAll struct{}
 
 func (refuseAll) Authorize(r *hooks.Request) error {
-	if r.Action == hooks.Write && r.Topic == "no" {
+	if r.Action == hooks.Write && r.Topic == "no" || r.Topic == "secret" {
 		return &hooks.Refusal{Text: "because"}
 	}
 	return nil
@@ -242,6 +251,50 @@ func TestARefusedPublishGoesNowhere(t *testing.T) {
 	}
 }
 
+// A Gate's no holds at every level and QoS, too: nothing is delivered, queued or
+// retained. 5 is told the reason; 3.x is acknowledged, so that it does not try for
+// ever.
+func TestAGatesNoHoldsAtEachLevelAndQoS(t *testing.T) {
+	policy := &gate{"#", func(_ context.Context, p *hooks.Publish, _ hooks.Reader) error {
+		if p.Message.Topic == "no" {
+			return &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid}
+		}
+		return nil
+	}}
+	each(t, func(t *testing.T, v mqtt.Version) {
+		for qos := range byte(3) {
+			simulate(t, broker.Config{Hooks: []any{policy}}, func(s *sim) {
+				there, away := s.joins(mqtt.V5, "there", lasting), s.joins(mqtt.V5, "away", lasting)
+				there.subscribe("#", 2)
+				away.subscribe("#", 2)
+				away.nc.Close()
+				c := s.joins(v, "c")
+				c.publish("no", "x", qos, 7, retain)
+				if qos > 0 {
+					want, answer := mqtt.Success, mqtt.PUBACK
+					if v == mqtt.V5 {
+						want = mqtt.PayloadFormatInvalid
+					}
+					if qos == 2 {
+						answer = mqtt.PUBREC
+					}
+					if a := c.wantAck(answer, 7); a.Reason != want {
+						s.t.Errorf("QoS %d: got %v, want %v", qos, a.Reason, want)
+					}
+				}
+				c.quiet()
+				there.quiet()
+				s.joins(mqtt.V5, "away", lasting).quiet()
+				late := s.joins(mqtt.V5, "late")
+				late.subscribe("no", 2)
+				late.quiet()
+			})
+		}
+	})
+}
+
+// Who asks for no problem information gets no reason strings in PUBACK and SUBACK
+// [MQTT-3.1.2-29], but reasons. What a publisher said of itself comes back to nobody.
 func TestReasonStringsAreLeftOutForWhoAsksForNone(t *testing.T) {
 	_, addr := start(t, broker.Config{Hooks: []any{refuseAll{}}})
 	for _, want := range []string{"because", ""} {
@@ -256,7 +309,14 @@ func TestReasonStringsAreLeftOutForWhoAsksForNone(t *testing.T) {
 		}
 		c.publish("no", "x", 1, 1)
 		if a := c.wantAck(mqtt.PUBACK, 1); a.Reason != mqtt.NotAuthorized || a.ReasonString != want {
-			t.Errorf("got %v %q, want %q", a.Reason, a.ReasonString, want)
+			t.Errorf("PUBACK has %v %q, want %q", a.Reason, a.ReasonString, want)
+		}
+		if a := c.subscribeWith(0, mqtt.Subscription{Filter: "secret"}); a.Reasons[0] != mqtt.NotAuthorized || a.ReasonString != want {
+			t.Errorf("SUBACK has %v %q, want %q", a.Reasons[0], a.ReasonString, want)
+		}
+		c.publish("nobody/listens", "x", 1, 2, func(p *mqtt.Publish) { p.Props.User = mqtt.AppendUserProp(nil, mqtt.UserProp{Key: "k", Value: "v"}) })
+		if first, body := c.read(); first != byte(mqtt.PUBACK)<<4 || len(body) != 2 { // no reason is Success, and no property
+			t.Errorf("got % x", body)
 		}
 	}
 }
