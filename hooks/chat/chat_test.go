@@ -64,8 +64,8 @@ func (t tx) Delete(key []byte) {
 	delete(t.records, string(key))
 	t.recent[string(key)] = write{nil, t.now}
 }
-func (t tx) Publish(*mqtt.Message)     {}
-func (t tx) Reply(*mqtt.Message)       {}
+func (t tx) Publish(*mqtt.Message) {}
+func (t tx) Reply(*mqtt.Message)   {}
 func (t tx) Inbox(user string, _ int64, encode func(dst []byte, at hooks.Place) []byte) error {
 	if t.full {
 		return errFull
