@@ -3,7 +3,7 @@ GO ?= go
 FUZZTIME ?= 10s
 LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: help run demo test race vet fmt lint examples check fuzz bench bench-geo
+.PHONY: help run demo test race vet fmt lint examples check fuzz bench bench-geo bench-full
 help: ## what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 run demo: ## build, and show real buses, rules, phones and a kill -9 over TCP
@@ -31,3 +31,5 @@ bench-geo: ## CPU of a fix among 1,000 and 100,000 zones and movers, and of a na
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit 1; done; done
+bench-full: ## a start with 1,000,000 offline sessions, and with 1,000,000 queued messages
+	GEOCAST_BENCH_SESSIONS=1000000 GEOCAST_BENCH_QUEUED=1000000 $(GO) test ./broker -run '^$$' -bench StartWith -benchtime 1x -timeout 30m

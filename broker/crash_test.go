@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,11 +25,15 @@ import (
 // TestMain lets the test binary be the broker that a test kills.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("GEOCAST_TEST_SERVE"); dir != "" {
+		debug.SetMemoryLimit(480 << 20) // as the program does
+		percent := debug.SetGCPercent(-1)
 		b, err := broker.New(broker.Config{Data: dir, Log: quiet, Hooks: []any{teller{}, boom{}}})
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
 		}
+		debug.SetGCPercent(percent)
+		debug.FreeOSMemory()
 		addr, err := b.Listen("mqtt://" + os.Getenv("GEOCAST_TEST_LISTEN"))
 		if err != nil {
 			fmt.Println(err)

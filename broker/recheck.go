@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"encoding/binary"
 	"log/slog"
 
 	"github.com/geocast/geocast/hooks"
@@ -10,7 +9,7 @@ import (
 )
 
 // recheckStep is how many sessions are looked at in one command of the core.
-const recheckStep = 128
+const recheckStep = 512
 
 // Recheck asks the hooks anew, after what they go by has changed. A client that is
 // connected and for which stays is false is disconnected with 0x87, as is one whose
@@ -104,8 +103,8 @@ func (b *Broker) recheckLasting() {
 	for from := []byte(nil); ; {
 		var keys []sessionKey
 		err := b.store.Scan(tableSession, nil, from, func(key, v []byte) store.Next {
-			if s, err := decodeSession(binary.BigEndian.Uint64(key), v); err == nil {
-				keys = append(keys, s.key)
+			if k, _, err := decodeSessionKey(v); err == nil {
+				keys = append(keys, k)
 			}
 			from = append(append(from[:0], key...), 0)
 			if len(keys) == recheckStep {

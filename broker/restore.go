@@ -143,20 +143,30 @@ func decodeSession(id uint64, v []byte) (*session, error) {
 	if n := binary.BigEndian.Uint64(v[14:]); n > 0 {
 		s.wake().dropped = n
 	}
-	v = v[22:]
 	var err error
-	for _, f := range []*string{&s.key.user, &s.key.client} {
-		if *f, v, err = cutString(v); err != nil {
-			return nil, err
-		}
-	}
-	if s.key.user == s.key.client {
-		s.key.user = s.key.client // in open mode: one string is enough
+	if s.key, v, err = decodeSessionKey(v); err != nil {
+		return nil, err
 	}
 	if len(v) > 0 {
 		s.wake().will, err = decodeWill(append([]byte(nil), v...), s.key)
 	}
 	return s, err
+}
+
+// decodeSessionKey reads the key out of a session's record, and returns what
+// follows.
+func decodeSessionKey(v []byte) (k sessionKey, rest []byte, err error) {
+	if len(v) < 22 {
+		return k, nil, errItem
+	}
+	if k.user, rest, err = cutString(v[22:]); err != nil {
+		return k, nil, err
+	}
+	k.client, rest, err = cutString(rest)
+	if k.client == k.user {
+		k.client = k.user // in open mode: one string is enough
+	}
+	return k, rest, err
 }
 
 func cutString(v []byte) (string, []byte, error) {

@@ -19,7 +19,7 @@ func Seed(st store.Store, n, queued int, tree string) error {
 		c.cur.w.Put(tableSub, append(be8(s.id), SeededFilter(tree, i)...), subOptions{qos: 1}.append(nil))
 		for k := range queued {
 			it := item{msg: &mqtt.Message{Topic: SeededFilter(tree, i), QoS: 1, Payload: make([]byte, 200)}, qos: 1}
-			c.cur.w.Append(s.log(), store.Pos(k+1), appendItem(nil, &it, 0))
+			c.cur.w.Append(s.log(), store.Pos(k+1), appendItem([]byte{'Q', 1}, &it, 0))
 		}
 		if c.full() || i == n-1 {
 			c.cur.n++

@@ -112,11 +112,12 @@ func runBroker(s *settings, sig *signals) error {
 	defer admin.close()
 	s.broker.Hooks, s.broker.Log, s.broker.TLS, s.broker.Version = hooks, log, certs.config(), version
 	limitMemory(s.broker.WithDefaults().Memory)
+	percent := debug.SetGCPercent(-1) // what is restored stays: only the limit makes it collect
 	b, err := broker.New(s.broker)
 	if err != nil {
 		return err
 	}
-	b.Recheck(nil)       // the files may have changed since the sessions were stored
+	debug.SetGCPercent(percent)
 	debug.FreeOSMemory() // what restoring them took
 	public, err := s.listen(b, certs, log)
 	if err != nil {
@@ -128,6 +129,7 @@ func runBroker(s *settings, sig *signals) error {
 	tell(log, "READY=1")
 	quiet, stop := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
+	wg.Go(func() { b.Recheck(nil) }) // the files may have changed since the sessions were stored
 	wg.Go(func() { giveBack(quiet, func() uint64 { n := b.Stats(); return n.Published + n.Delivered }) })
 	defer wg.Wait()
 	defer stop()
