@@ -53,7 +53,7 @@ func (c *core) applyHooks(p *hooks.Publish, cn *conn) (consumed, kept bool, err 
 		if p.Prepared != nil && c.clock.now-p.At > preparedFor {
 			return true, kept, &hooks.Refusal{Reason: mqtt.ServerBusy, Text: "the server was too busy; send it again", Later: true}
 		}
-		t := &tx{c: c, a: a, conn: cn, depth: p.Depth}
+		t := &tx{c: c, a: a, conn: cn, depth: p.Depth, topic: p.Message.Topic}
 		v, e := a.Apply(t, p)
 		if e != nil {
 			return true, t.drop() || kept, e

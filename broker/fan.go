@@ -21,8 +21,9 @@ const (
 	fanMost = 1 << 20
 )
 
-// fan is a publish to many lasting sessions: the message and the audience are
-// written once, with the publish; the references follow in steps of their own.
+// fan is a publish to many lasting sessions, or an event for many inboxes: the
+// message and the audience are written once, with the command; what each recipient
+// gets follows in steps of their own.
 // A step and its progress commit together, so that a restart goes on where the
 // last one ended, and nobody gets it twice. Owned by the core.
 type fan struct {
@@ -32,6 +33,16 @@ type fan struct {
 	msg  *mqtt.Message
 	to   []fanTarget
 	next int
+	// inbox is set, and body, msg and to are not, if it is for inboxes.
+	inbox *fanInbox
+}
+
+// size is the number of its recipients.
+func (f *fan) size() int {
+	if f.inbox != nil {
+		return len(f.inbox.names)
+	}
+	return len(f.to)
 }
 
 // fanKey is a publisher and a topic: what it publishes there later queues
@@ -87,7 +98,7 @@ func (c *core) chain(f *fan) {
 		c.fans = make(map[fanKey][]*fan)
 	}
 	c.fans[f.key] = append(c.fans[f.key], f)
-	c.waiting += len(f.to) - f.next
+	c.waiting += f.size() - f.next
 	if len(c.fans[f.key]) == 1 {
 		c.fanSoon(f)
 	}
@@ -97,8 +108,28 @@ func (c *core) fanSoon(f *fan) {
 	c.mail.post(command{kind: cmdCall, call: func() { c.fanStep(f) }})
 }
 
-// fanStep writes the references of the next recipients.
+// fanStep serves the next recipients.
 func (c *core) fanStep(f *fan) {
+	was := f.next
+	if f.inbox != nil {
+		c.inboxStep(f)
+	} else {
+		c.refStep(f)
+	}
+	c.waiting -= f.next - was
+	c.keep(nil)
+	if f.next < f.size() {
+		c.cur.w.Put(tableFanAt, be8(f.n), append([]byte{'A', 1}, be8(uint64(f.next))...))
+		c.fanSoon(f)
+		return
+	}
+	c.cur.w.Delete(tableFan, be8(f.n))
+	c.cur.w.Delete(tableFanAt, be8(f.n))
+	c.unchain(f)
+}
+
+// refStep writes the references of the next sessions.
+func (c *core) refStep(f *fan) {
 	end := min(f.next+fanFrom, len(f.to))
 	for _, t := range f.to[f.next:end] {
 		if t.sess.gone {
@@ -109,17 +140,7 @@ func (c *core) fanStep(f *fan) {
 		c.enqueue(&t.sess.wake().queue, &it, f.body)
 		c.cur.effects = append(c.cur.effects, effect{sess: t.sess, it: it})
 	}
-	c.waiting -= end - f.next
 	f.next = end
-	c.keep(nil)
-	if f.next < len(f.to) {
-		c.cur.w.Put(tableFanAt, be8(f.n), append([]byte{'A', 1}, be8(uint64(f.next))...))
-		c.fanSoon(f)
-		return
-	}
-	c.cur.w.Delete(tableFan, be8(f.n))
-	c.cur.w.Delete(tableFanAt, be8(f.n))
-	c.unchain(f)
 }
 
 // unchain ends a fan-out and begins the next one behind it.
@@ -156,6 +177,9 @@ var errFan = errors.New("broker: malformed fan-out record")
 // decodeFan is the inverse of record; sessions that have ended get a stand-in,
 // so that the places of the others hold.
 func decodeFan(n uint64, v []byte, byID sessionList) (*fan, error) {
+	if len(v) > 0 && v[0] == 'I' {
+		return decodeFanInbox(n, v)
+	}
 	if len(v) < 10 || v[0] != 'F' {
 		return nil, errFan
 	}
@@ -218,9 +242,13 @@ func (c *core) resumeFan(f *fan) error {
 	v, err := c.store.Get(tableFanAt, be8(f.n))
 	switch {
 	case err == nil && len(v) >= 10:
-		f.next = min(int(binary.BigEndian.Uint64(v[2:])), len(f.to))
+		f.next = min(int(binary.BigEndian.Uint64(v[2:])), f.size())
 	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return err
+	}
+	if f.inbox != nil {
+		c.chain(f)
+		return nil
 	}
 	if f.msg, err = c.readBody(f.body); err != nil || f.msg == nil {
 		return errors.Join(errFan, err)

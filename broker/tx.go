@@ -14,11 +14,13 @@ type tx struct {
 	a     *applier
 	conn  *conn // the sender, or nil
 	depth int
+	topic string // of the publish, empty at a Tick
 	// waits means that it saw a write which is not on disk yet: what is said
 	// because of it may not leave before.
 	waits   bool
 	records []txRecord
 	events  []txEvent
+	fans    []txFan
 	size    int             // of records and events, in bytes of the batch
 	more    []*mqtt.Message // published in answer, routed after
 	reply   []*mqtt.Message
@@ -102,7 +104,10 @@ func (t *tx) write() (kept bool) {
 	for _, e := range t.events {
 		t.c.toInbox(e.user, e.seq, e.inboxEvent)
 	}
-	return t.keep(len(t.records)+len(t.events) > 0)
+	for i := range t.fans {
+		t.fans[i].write(t.c)
+	}
+	return t.keep(len(t.records)+len(t.events)+len(t.fans) > 0)
 }
 
 // drop takes everything back, for an Applier that refuses.

@@ -87,8 +87,8 @@ func (m *Message) Conversation(reader string) string {
 // event is the message as an inbox holds it.
 type event struct {
 	V     int    `json:"v"`
-	Seq   uint64 `json:"seq"`
-	Epoch string `json:"epoch"`
+	Seq   uint64 `json:"seq,omitempty"`
+	Epoch string `json:"epoch,omitempty"`
 	Type  string `json:"type"`
 	Conv  string `json:"conv"`
 	CSeq  uint64 `json:"cseq"`
@@ -104,8 +104,8 @@ type event struct {
 	B64  string  `json:"b64,omitempty"`
 }
 
-// AppendEvent appends the event of one reader's inbox, at seq of epoch. A body
-// that is not UTF-8 is in b64, in base64.
+// AppendEvent appends the event of one reader's inbox, at seq of epoch; 0 and an
+// empty epoch leave the place out. A body that is not UTF-8 is in b64, in base64.
 func (m *Message) AppendEvent(dst []byte, reader string, seq uint64, epoch string) []byte {
 	e := event{V: 1, Seq: seq, Epoch: epoch, Type: "msg", Conv: m.Conversation(reader), CSeq: m.CSeq, ID: m.ID(),
 		CID: m.To.CID, From: m.From, Dev: m.Dev, TS: m.TS, CT: m.ContentType, Exp: m.Expires}

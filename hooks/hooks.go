@@ -214,6 +214,14 @@ type Tx interface {
 	// 0 for never. It returns a *Refusal, and appends nothing, if the user cannot
 	// have an inbox or the commit has no room for the event.
 	Inbox(user string, expires int64, encode func(dst []byte, at Place) []byte) error
+	// Inboxes appends an event to the inboxes of many users: a JSON object, to which
+	// the fields seq and epoch of each one's place are added. It is durable with the
+	// publish whatever their number; if they are many they get it in steps that
+	// follow, once each, also over a restart. What the same client puts into Inboxes
+	// later on the same topic comes after it. A user who cannot have an inbox is left
+	// out, counted and logged. It returns a *Refusal, and does nothing, if the users
+	// are more than one commit can name or too many wait already.
+	Inboxes(users []string, expires int64, event []byte) error
 	// Publish publishes m to plain subscribers, with no Gate or Authorizer
 	// asked, after the Applier has returned. Appliers see it with one Depth more;
 	// beyond MaxDepth it is dropped and logged.

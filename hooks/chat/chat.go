@@ -147,17 +147,29 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	tx.Put([]byte(numberingKey), n.record())
 	m := &chat.Message{To: d.to, From: p.From.User, Dev: p.From.Client, Body: p.Message.Payload,
 		ContentType: p.Message.ContentType, Expires: p.Message.Expires, CSeq: n.last, TS: tx.Now()}
-	for _, reader := range d.readers {
-		err := tx.Inbox(reader, p.Message.Expires, func(dst []byte, at hooks.Place) []byte {
-			return m.AppendEvent(dst, reader, at.Seq, at.Epoch)
-		})
-		if err != nil {
-			return hooks.Consume, err
-		}
+	if err := give(tx, m, d.readers); err != nil {
+		return hooks.Consume, err
 	}
 	h.numbering = n
 	h.oldest.Store(n.first)
 	return hooks.Consume, nil
+}
+
+// give puts the message in the inboxes of its readers: that of a group reads the
+// same for all of them.
+func give(tx hooks.Tx, m *chat.Message, readers []string) error {
+	if m.To.Group {
+		return tx.Inboxes(readers, m.Expires, m.AppendEvent(nil, "", 0, ""))
+	}
+	for _, reader := range readers {
+		err := tx.Inbox(reader, m.Expires, func(dst []byte, at hooks.Place) []byte {
+			return m.AppendEvent(dst, reader, at.Seq, at.Epoch)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Tick has nothing to do.

@@ -66,6 +66,18 @@ func (t tx) Delete(key []byte) {
 }
 func (t tx) Publish(*mqtt.Message) {}
 func (t tx) Reply(*mqtt.Message)   {}
+func (t tx) Inboxes(users []string, expires int64, event []byte) error {
+	for _, user := range users {
+		err := t.Inbox(user, expires, func(dst []byte, at hooks.Place) []byte {
+			return fmt.Appendf(dst, `{"v":1,"seq":%d,"epoch":%q,%s`, at.Seq, at.Epoch, event[len(`{"v":1,`):])
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t tx) Inbox(user string, _ int64, encode func(dst []byte, at hooks.Place) []byte) error {
 	if t.full {
 		return errFull

@@ -408,10 +408,8 @@ func (h *Hook) send(tx hooks.Tx, e *rules.Event) error {
 		expires = tx.Now() + e.Expiry.Milliseconds()
 	}
 	var failed error
-	for _, user := range e.Recipients {
-		failed = cmp.Or(failed, tx.Inbox(user, expires, func(dst []byte, at hooks.Place) []byte {
-			return e.AppendJSON(dst, at.Seq, at.Epoch, tx.Now())
-		}))
+	if len(e.Recipients) > 0 {
+		failed = tx.Inboxes(e.Recipients, expires, e.AppendJSON(nil, 0, "", tx.Now()))
 	}
 	if e.Topic != "" {
 		tx.Publish(&mqtt.Message{Topic: e.Topic, QoS: e.QoS, Payload: e.AppendJSON(nil, 0, "", tx.Now()), Expires: expires})

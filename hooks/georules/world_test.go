@@ -136,6 +136,18 @@ func (w *world) Inbox(user string, _ int64, encode func([]byte, hooks.Place) []b
 	return nil
 }
 
+func (w *world) Inboxes(users []string, expires int64, event []byte) error {
+	for _, user := range users {
+		err := w.Inbox(user, expires, func(dst []byte, at hooks.Place) []byte {
+			return fmt.Appendf(dst, `{"v":1,"seq":%d,"epoch":%q,%s`, at.Seq, at.Epoch, event[len(`{"v":1,`):])
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (w *world) Publish(m *mqtt.Message) {
 	w.published++
 	switch {
