@@ -119,6 +119,9 @@ func runBroker(s *settings, sig *signals) error {
 	}
 	debug.SetGCPercent(percent)
 	debug.FreeOSMemory() // what restoring them took
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wait(&wg, recheckWithin, func() { b.Recheck(nil) }) // the files may have changed since the sessions were stored
 	public, err := s.listen(b, certs, log)
 	if err != nil {
 		return errors.Join(err, b.Close())
@@ -128,12 +131,24 @@ func runBroker(s *settings, sig *signals) error {
 	admin.ready(b)
 	tell(log, "READY=1")
 	quiet, stop := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { b.Recheck(nil) }) // the files may have changed since the sessions were stored
 	wg.Go(func() { giveBack(quiet, func() uint64 { n := b.Stats(); return n.Published + n.Delivered }) })
-	defer wg.Wait()
 	defer stop()
 	return s.serve(sig, admin, b, log)
+}
+
+// recheckWithin is how long a start waits until the hooks were asked anew about all
+// subscriptions: thousands of sessions take less. With a million the ports open
+// first, and a filter that is not allowed any more ends some seconds later.
+const recheckWithin = 5 * time.Second
+
+// wait runs f in wg and waits for it, but not for long.
+func wait(wg *sync.WaitGroup, most time.Duration, f func()) {
+	done := make(chan struct{})
+	wg.Go(func() { defer close(done); f() })
+	select {
+	case <-done:
+	case <-time.After(most):
+	}
 }
 
 // listen opens the listeners, and the users' HTTP port.
