@@ -193,7 +193,7 @@ func decodeFan(n uint64, v []byte, byID sessionList) (*fan, error) {
 	}
 	for len(v) > 0 {
 		id, k := binary.Uvarint(v)
-		if k <= 0 || len(v) < k+2 {
+		if k <= 0 || len(v) < k+2 || v[k]&3 == 3 {
 			return nil, errFan
 		}
 		t := fanTarget{sess: byID.find(id), qos: v[k] & 3, retain: v[k]&4 != 0}
@@ -242,7 +242,7 @@ func (c *core) resumeFan(f *fan) error {
 	v, err := c.store.Get(tableFanAt, be8(f.n))
 	switch {
 	case err == nil && len(v) >= 10:
-		f.next = min(int(binary.BigEndian.Uint64(v[2:])), f.size())
+		f.next = int(min(binary.BigEndian.Uint64(v[2:]), uint64(f.size())))
 	case err != nil && !errors.Is(err, store.ErrNotFound):
 		return err
 	}

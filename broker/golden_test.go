@@ -19,9 +19,12 @@ var golden = flag.Bool("golden", false, "write testdata/store-v1.tar.gz")
 
 const goldenFile = "testdata/store-v1.tar.gz"
 
-// fill leaves one record of every kind in the store of a broker.
-func fill(t *testing.T, dir string) {
-	b, addr := start(t, ageless(dir))
+// fill leaves one record of every kind in the store of a broker, and ends it.
+func fill(t testing.TB, b *broker.Broker) {
+	addr, err := b.Listen("mqtt://127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	sub := dial(t, addr, mqtt.V5)
 	sub.connect("sub", lasting, forever, func(p *mqtt.Connect) { p.ReceiveMaximum = 4 })
 	sub.subscribe("q/#", 2)
@@ -78,7 +81,8 @@ func forever(p *mqtt.Connect) { p.SessionExpiry = mqtt.NeverExpires }
 func TestAGoldenStoreOpens(t *testing.T) {
 	if *golden {
 		dir := t.TempDir()
-		fill(t, dir)
+		b, _ := start(t, ageless(dir))
+		fill(t, b)
 		if err := os.MkdirAll("testdata", 0o755); err != nil {
 			t.Fatal(err)
 		}

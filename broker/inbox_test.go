@@ -55,7 +55,7 @@ func (c *client) event() (e event) {
 	return e
 }
 
-func tell(t *testing.T, c *client, to, body string) {
+func tell(t testing.TB, c *client, to, body string) {
 	t.Helper()
 	c.publish("tell/"+to, body, 1, 1)
 	if a := c.wantAck(mqtt.PUBACK, 1); a.Reason >= 0x80 {

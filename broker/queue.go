@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 
 	"github.com/geocast/geocast/mqtt"
 	"github.com/geocast/geocast/store"
@@ -158,7 +159,9 @@ func decodeItem(b []byte, body func(uint64) *mqtt.Message) (it item, rest []byte
 	}
 	kind, flags, n := b[0], b[1], int(b[2])
 	b = b[3:]
-	it.qos, it.retain = flags&3, flags&4 != 0
+	if it.qos, it.retain = flags&3, flags&4 != 0; it.qos == 3 {
+		return it, nil, errItem
+	}
 	for range n {
 		id, k := binary.Uvarint(b)
 		if k <= 0 {
@@ -174,7 +177,7 @@ func decodeItem(b []byte, body func(uint64) *mqtt.Message) (it item, rest []byte
 		it.body = binary.BigEndian.Uint64(b)
 		it.msg = body(it.body)
 		n, k := binary.Uvarint(b[8:])
-		if k <= 0 {
+		if k <= 0 || n > math.MaxInt32 {
 			return it, nil, errItem
 		}
 		it.bodySize = int(n)

@@ -100,7 +100,7 @@ func appendField[T ~[]byte | ~string](dst []byte, v T) []byte {
 // DecodeMessage reads a stored message off the front of b and returns what
 // follows it. The message aliases b.
 func DecodeMessage(b []byte) (*Message, []byte, error) {
-	if len(b) < 3 || b[0] != messageKind {
+	if len(b) < 3 || b[0] != messageKind || b[2]&3 == 3 {
 		return nil, nil, errMessage
 	}
 	flags := b[2]
