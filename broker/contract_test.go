@@ -254,6 +254,13 @@ func (l *logText) have(text string) bool {
 	return strings.Contains(l.buf.String(), text)
 }
 
+// count is how many lines hold text.
+func (l *logText) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.buf.String(), text)
+}
+
 func (l *logText) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // over starts a broker over a store in memory that the test has in its hands.

@@ -41,6 +41,8 @@ type session struct {
 	stored bool
 	// gone is true once the session has ended; nothing may be sent or written.
 	gone bool
+	// told means that it has been logged that a filter of it does not see the trees.
+	told bool
 }
 
 // active is what a session has while it is connected, or something of it waits;

@@ -67,6 +67,7 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 	if c.inTree(inside) {
 		f.QoS = min(f.QoS, 1)
 	}
+	c.tellBlind(s, f.Filter, inside)
 	o := subOptions{qos: f.QoS, noLocal: f.NoLocal, asRetain: f.RetainAsPublished, id: id, retainHow: f.RetainHandling}
 	s.subs.set(f.Filter, o)
 	if s.lasting {

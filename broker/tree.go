@@ -1,6 +1,9 @@
 package broker
 
 import (
+	"log/slog"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/geocast/geocast/hooks"
@@ -55,6 +58,17 @@ func (c *core) groupSees(g *group, topic string) bool {
 		}
 	}
 	return true
+}
+
+// tellBlind logs, once for a session, that a filter does not show it the trees; inside
+// is the filter without $share and a group's name.
+func (c *core) tellBlind(s *session, filter, inside string) {
+	if len(c.trees) == 0 || !wildFirst(inside) || s.told {
+		return
+	}
+	s.told = true
+	c.b.often.some(slog.LevelInfo, "a filter that begins with a wildcard does not see the topic trees", "client", short(s.key.client),
+		"user", short(s.key.user), "filter", short(filter), "trees", strings.Join(slices.Sorted(maps.Keys(c.trees)), " "))
 }
 
 // wildFirst reports whether a filter's first level is a wildcard.
