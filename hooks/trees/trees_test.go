@@ -227,6 +227,9 @@ func TestTreesExistWithTheirHooks(t *testing.T) {
 	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "groups/climb/chat"}), 0, "")
 	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/ann/location"}), 0, "")
 	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/bob/chat"}), mqtt.TopicNameInvalid, "this server does not take users/bob/chat")
+	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/ann/state", Payload: []byte("away"), Will: true}), mqtt.TopicNameInvalid, "this server does not take users/ann/state")
+	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/ann/location", Will: true}), mqtt.TopicNameInvalid, `in users/ a will goes as {"_type":"lwt"`)
+	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "owntracks/ann/phone", Payload: []byte(`{"_type":"lwt","tst":1}`), Will: true}), 0, "")
 	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "owntracks/ann/phone/waypoints"}), mqtt.TopicNameInvalid, "this server does not take")
 }
 

@@ -59,7 +59,7 @@ func (h *Hook) write(p *Policy, r *hooks.Request) error {
 	var err error
 	switch {
 	case r.Will:
-		return willRight(r, level)
+		err = h.willRight(r, level)
 	case level[0] == "owntracks":
 		err = h.writeOwnTracks(p, r, level)
 	default:
@@ -122,7 +122,7 @@ func (h *Hook) writeOwnTracks(p *Policy, r *hooks.Request, level []string) error
 }
 
 // willRight takes the two wills that there are in the trees.
-func willRight(r *hooks.Request, level []string) error {
+func (h *Hook) willRight(r *hooks.Request, level []string) error {
 	me := hooks.EncodeName(r.Identity.User)
 	if len(level) == 3 && level[1] == me {
 		switch {
@@ -132,7 +132,11 @@ func willRight(r *hooks.Request, level []string) error {
 			return nil
 		}
 	}
-	return refuse(mqtt.TopicNameInvalid, `a will goes to users/%s/state, or as {"_type":"lwt","tst":…} to owntracks/%s/{device}`, me, me)
+	state := ""
+	if own := "users/" + me + "/state"; h.taken(own) {
+		state = "to " + own + ", or "
+	}
+	return refuse(mqtt.TopicNameInvalid, `in %s/ a will goes %sas {"_type":"lwt","tst":…} to owntracks/%s/{device}`, level[0], state, me)
 }
 
 // isLWT reports whether a payload is OwnTracks' last will, and no more than that.
