@@ -50,7 +50,7 @@ func tableRecord(t store.Table, key, value string) record {
 func be8(n uint64) string { return string(binary.BigEndian.AppendUint64(nil, n)) }
 
 // rare are records that only stand in the store while something goes on: a fan-out to
-// two sessions, how far it is, and a replay.
+// two sessions, one to two inboxes, how far they are, and a replay.
 func rare(t testing.TB, st store.Store) []record {
 	var body, sess string
 	first := func(table store.Table, into *string) {
@@ -60,10 +60,12 @@ func rare(t testing.TB, st store.Store) []record {
 	}
 	first(0x27, &body)
 	first(0x20, &sess)
-	n := be8(1 << 40)
+	n, inboxes := be8(1<<40), be8(1<<40+1)
 	return []record{
 		tableRecord(0x2d, n, "F\x01"+body+"\x00\x00\x01\x01\x01\x07\x02\x02\x00"),
+		tableRecord(0x2d, inboxes, "I\x01"+be8(0)+be8(1)+"\x00\x00\x01t\x02{}\x03ann\x03bob"),
 		tableRecord(0x2e, n, "A\x01"+be8(1)),
+		tableRecord(0x2e, inboxes, "A\x01"+be8(1)),
 		tableRecord(0x2f, sess+"q/#", "Y\x01\x00"+be8(1)+"B\x01\x01\x00\x00\x00\x07q/1"),
 	}
 }
