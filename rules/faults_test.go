@@ -90,3 +90,29 @@ rules.yaml:5:113: nobody has the role "drvier"`
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+// A near rule between people who have nothing in common is never raised, and that is told.
+func TestUnconsented(t *testing.T) {
+	for _, test := range []struct {
+		name, courier, customer, rule string
+		silent                        bool
+	}{
+		{name: "nothing in common", courier: "van", customer: "shop", silent: true},
+		{name: "a group", courier: "shop", customer: "shop"},
+		{name: "a group, but contacts are asked for", courier: "shop", customer: "shop", rule: "consent: contacts, ", silent: true},
+		{name: "mutual contacts", courier: "cust", customer: "carl"},
+		{name: "contacts of one side", courier: "cust", silent: true},
+		{name: "a rule that is off", courier: "van", rule: "enabled: false, "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			set := parse(t, "rules:\n  meet: {"+test.rule+"who: {role: courier}, when: {near: {within: 300m, of: {tag: customer}}}, to: self}\n")
+			people := rules.NewRoster([]rules.Person{
+				{Name: "carl", Role: "courier", Groups: []string{test.courier}, Contacts: []string{test.courier}},
+				{Name: "cust", Tags: []string{"customer"}, Groups: []string{test.customer, "x"}, Contacts: []string{test.customer}},
+			})
+			if got := set.Unconsented(people); (len(got) > 0) != test.silent {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+}

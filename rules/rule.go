@@ -29,6 +29,7 @@ type Rule struct {
 	send      send
 	index     int    // place in the set
 	key       uint64 // of what pair state depends on
+	place     Fault  // where its id stands, without a text
 }
 
 // nearness is the situation of a near rule.
@@ -79,7 +80,8 @@ func (l *loader) rule(d *document, id entry) {
 	if !ok {
 		return
 	}
-	r := &Rule{ID: id.key, Enabled: true}
+	line, column := d.at(id.at)
+	r := &Rule{ID: id.key, Enabled: true, place: Fault{File: d.name, Line: line, Column: column}}
 	l.situation(d, r, id, entries)
 	for _, e := range entries {
 		l.ruleField(d, r, e)

@@ -85,13 +85,16 @@ func (c *contents) near() rules.People {
 	return c.policy.People
 }
 
-// warn logs whom the rules name and the users file has not.
+// warn logs whom the rules name and the users file has not, and which rules nobody can raise.
 func (c *contents) warn() {
 	if c.users == nil {
 		return
 	}
 	for _, s := range c.set.Strangers(c.policy.People) {
 		slog.Warn("a rule names somebody whom the users file has not", "rule", s.Error())
+	}
+	for _, f := range c.set.Unconsented(c.policy.People) {
+		slog.Warn("a rule is never raised", "rule", f.Error())
 	}
 }
 

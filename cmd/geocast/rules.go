@@ -14,7 +14,7 @@ type rulesCmd struct {
 
 type rulesCheckCmd struct {
 	Files []string `arg:"" type:"path" help:"Rules files, and folders of them (*.yaml)."`
-	Users string   `type:"existingfile" help:"Users file: whom the rules name and it has not is told, too." placeholder:"FILE"`
+	Users string   `type:"existingfile" help:"Users file: whom the rules name and it has not is told, too, and who could never meet." placeholder:"FILE"`
 }
 
 // Help shows an example.
@@ -36,8 +36,9 @@ func (c *rulesCheckCmd) Run() error {
 		if err != nil {
 			return usageError{err}
 		}
-		if strangers := set.Strangers(f.People()); len(strangers) > 0 {
-			return usageError{strangers}
+		people := f.People()
+		if faults := append(set.Strangers(people), set.Unconsented(people)...); len(faults) > 0 {
+			return usageError{faults}
 		}
 	}
 	fmt.Printf("ok: %d rules, %d zones, %d sources\n", len(set.Rules()), len(set.Zones()), len(set.Sources()))
