@@ -211,7 +211,8 @@ func (p *demoPlay) goOn(ctx context.Context) {
   %[1]s sub %[2]s -u carol -P %[3]s -i carol-tablet -c -q 1 -t users/carol/inbox
 2. drive a bus to its terminus, once; the rule "arrived" tells carol:
   %[1]s pub %[2]s -u bus-4722 -P %[3]s -q 1 -t users/bus-4722/location/gps -m '{"lat":53.4623,"lon":-2.8958}'
-3. kill the broker; it is started again, and the listener of 1 connects again:
+3. kill the broker; it is started again, and the listener of 1 connects again (an event of the last second
+   before may be shown once more, with the same seq: that is how a client knows it):
   kill -9 %[4]d
 `, p.broker.program, at, demoToken, p.broker.pid())
 	<-ctx.Done()
