@@ -1,11 +1,14 @@
 package bench
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/coder/websocket"
 )
 
 // Offline is publishers that fill the queues of lasting sessions which are away,
@@ -96,19 +99,29 @@ type Idle struct {
 	Rest time.Duration
 }
 
+// DialWebSocket opens a WebSocket at the path /mqtt.
+func DialWebSocket(address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	ws, _, err := websocket.Dial(ctx, "ws://"+address+"/mqtt", &websocket.DialOptions{Subprotocols: []string{"mqtt"}})
+	if err != nil {
+		return nil, err
+	}
+	return websocket.NetConn(context.Background(), ws, websocket.MessageBinary), nil
+}
+
 // DialTLS opens a TLS connection without looking at the certificate: it is for a
 // broker on the same machine.
 func DialTLS(address string) (net.Conn, error) {
 	return tls.Dial("tcp", address, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // see above
 }
 
-// Run opens the connections, 50 at a time, and measures memory for each one;
+// Run opens the connections, many at a time, and measures memory for each one;
 // Took and CPU are those of connecting.
 func (o Idle) Run(t Target) (r Result, err error) {
 	before, _ := memoryOf(t.PID)
 	r = Result{Name: o.Name, Messages: o.Connections}
 	conns := make([]*conn, o.Connections)
-	const together = 50
 	err = measured(t, &r, together, func(k int) error {
 		for i := k; i < o.Connections; i += together {
 			c, err := o.one(t.Address, i)

@@ -129,5 +129,8 @@ func (p *process) stop() {
 	kill := time.AfterFunc(15*time.Second, func() { p.cmd.Process.Kill() }) //nolint:errcheck // it may have ended
 	p.cmd.Wait()                                                            //nolint:errcheck // it was told to end
 	kill.Stop()
+	if p.dir == "" {
+		return
+	}
 	os.RemoveAll(p.dir) //nolint:errcheck // a temporary folder
 }
