@@ -126,21 +126,28 @@ func (d *disk) begin() (Recovery, error) {
 	}
 	_, err = d.get(keyClean)
 	r.Clean = err == nil || r.Fresh
+	if err := d.finishLarge(); err != nil {
+		return r, err
+	}
 	return r, d.write([]op{{key: keyFormat, value: []byte{format}}, {key: keyClean, del: true}})
 }
 
 func (d *disk) Limit() (entries, bytes int) { return d.entries, d.bytes }
 
 func (d *disk) Commit(b *Batch) error {
-	if b.Len() > d.entries || b.Size() > d.bytes {
+	if !b.fits(d.bytes) {
 		return ErrTooBig
+	}
+	write := d.write
+	if b.Len() > d.entries || b.Size() > d.bytes {
+		write = d.commitLarge
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.failed != nil {
 		return d.failed
 	}
-	if err := d.write(b.ops); err != nil {
+	if err := write(b.ops); err != nil {
 		d.failed = fmt.Errorf("%w: %w", ErrFailed, err)
 		return err
 	}

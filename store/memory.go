@@ -59,7 +59,7 @@ func (m *Memory) Limit() (entries, bytes int) { return 16384, 1 << 20 }
 
 // Commit applies b.
 func (m *Memory) Commit(b *Batch) error {
-	if e, n := m.Limit(); b.Len() > e || b.Size() > n {
+	if _, most := m.Limit(); !b.fits(most) {
 		return ErrTooBig
 	}
 	m.mu.RLock()

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"slices"
 )
 
 // Errors that callers test for.
@@ -20,13 +21,16 @@ var (
 	ErrInUse = errors.New("store: the data folder is in use by another process")
 	// ErrNewerFormat is returned by Open for a store of a later version.
 	ErrNewerFormat = errors.New("store: the data folder was written by a newer version")
-	// ErrTooBig is returned by Commit for a batch beyond Limit; nothing of it
-	// was written.
-	ErrTooBig = errors.New("store: batch too big")
+	// ErrTooBig is returned by Commit for a batch with a write that is larger than
+	// Limit, or has a key longer than MaxKey; nothing of the batch was written.
+	ErrTooBig = errors.New("store: a write is too big")
 	// ErrFailed is returned by Commit after one that failed: what is on disk is
 	// not known any more, and the process must stop.
 	ErrFailed = errors.New("store: an earlier commit failed")
 )
+
+// MaxKey is how long a record's key may be, in bytes.
+const MaxKey = 64_000
 
 // Table is a set of records by key. The caller chooses numbers from 0x20 on;
 // they are on disk and must never change their meaning.
@@ -70,8 +74,15 @@ func (b *Batch) Remove(l Log, at Pos) { b.add(op{logKey(l, at), nil, true}) }
 
 func (b *Batch) add(o op) {
 	b.ops = append(b.ops, o)
-	b.size += len(o.key) + len(o.value) + 32
+	b.size += o.size()
 }
+
+// fits reports whether each write is one that a store takes at all.
+func (b *Batch) fits(most int) bool {
+	return !slices.ContainsFunc(b.ops, func(o op) bool { return len(o.key) > MaxKey+1 || o.size() > most })
+}
+
+func (o *op) size() int { return len(o.key) + len(o.value) + 32 }
 
 // Len is the number of writes.
 func (b *Batch) Len() int { return len(b.ops) }
@@ -100,7 +111,8 @@ type Store interface {
 	// Commit makes b durable, all or nothing; the caller sees to it that one
 	// runs at a time. Any error but ErrTooBig is final: see ErrFailed.
 	Commit(b *Batch) error
-	// Limit is what one batch may hold.
+	// Limit is what one batch should hold: a larger one costs several fsyncs, and
+	// is seen by concurrent reads in parts, from its first write to its last.
 	Limit() (entries, bytes int)
 	// Get returns a record's value, the caller's own, or ErrNotFound.
 	Get(t Table, key []byte) ([]byte, error)

@@ -113,27 +113,54 @@ func TestScanSeeksAndSeesOneState(t *testing.T) {
 	})
 }
 
-func TestABatchBeyondTheLimitIsRefusedWhole(t *testing.T) {
+// A batch is committed whole whatever its size: within Limit in one transaction,
+// beyond it in several.
+func TestABatchOfAnySizeIsCommitted(t *testing.T) {
 	each(t, func(t *testing.T, s store.Store) {
 		entries, bytesMost := s.Limit()
-		var b store.Batch
-		for i := range entries + 1 {
-			b.Put(table, fmt.Append(nil, i), nil)
+		for name, size := range map[string][2]int{
+			"within": {entries, bytesMost / entries / 2}, "many writes": {3 * entries, 0}, "many bytes": {40, bytesMost / 8}, "large writes": {5, bytesMost - 100},
+		} {
+			var b store.Batch
+			b.Put(table, []byte("gone"), []byte(name))
+			for i := range size[0] - 1 {
+				b.Put(table, fmt.Appendf(nil, "%s %08d", name, i), bytes.Repeat([]byte("x"), max(0, size[1]-64)))
+			}
+			b.Delete(table, []byte("gone"))
+			if err := s.Commit(&b); err != nil {
+				t.Fatalf("%s: a batch of %d entries, %d bytes: %v", name, b.Len(), b.Size(), err)
+			}
+			n := 0
+			err := s.Scan(table, []byte(name), nil, func([]byte, []byte) store.Next { n++; return store.Next{} })
+			if err != nil || n != size[0]-1 {
+				t.Errorf("%s: %d of %d writes are there, %v", name, n, size[0]-1, err)
+			}
+			if _, err := s.Get(table, []byte("gone")); !errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s: the last write does not hold: %v", name, err)
+			}
 		}
-		if err := s.Commit(&b); !errors.Is(err, store.ErrTooBig) {
-			t.Fatalf("got %v", err)
+	})
+}
+
+func TestAWriteThatNoBatchTakesIsRefusedWithAllOfIts(t *testing.T) {
+	each(t, func(t *testing.T, s store.Store) {
+		_, most := s.Limit()
+		for name, fill := range map[string]func(b *store.Batch){
+			"key":    func(b *store.Batch) { b.Put(table, bytes.Repeat([]byte("k"), store.MaxKey+1), nil) },
+			"delete": func(b *store.Batch) { b.Delete(table, bytes.Repeat([]byte("k"), store.MaxKey+1)) },
+			"value":  func(b *store.Batch) { b.Put(table, []byte("k"), make([]byte, most)) },
+		} {
+			var b store.Batch
+			b.Put(table, []byte("0"), nil)
+			fill(&b)
+			if err := s.Commit(&b); !errors.Is(err, store.ErrTooBig) {
+				t.Fatalf("%s: got %v", name, err)
+			}
+			if _, err := s.Get(table, []byte("0")); !errors.Is(err, store.ErrNotFound) {
+				t.Fatalf("%s: part of it was written: %v", name, err)
+			}
 		}
-		if _, err := s.Get(table, []byte("0")); !errors.Is(err, store.ErrNotFound) {
-			t.Fatalf("part of it was written: %v", err)
-		}
-		// What Limit allows must fit into one transaction.
-		b.Reset()
-		for i := 0; b.Len() < entries && b.Size() < bytesMost-200; i++ {
-			b.Put(table, fmt.Appendf(nil, "%08d", i), bytes.Repeat([]byte("x"), bytesMost/entries/2))
-		}
-		if err := s.Commit(&b); err != nil {
-			t.Fatalf("a batch of %d entries, %d bytes: %v", b.Len(), b.Size(), err)
-		}
+		commit(t, s, func(b *store.Batch) { b.Put(table, bytes.Repeat([]byte("k"), store.MaxKey), nil) })
 	})
 }
 
