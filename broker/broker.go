@@ -31,6 +31,9 @@ type Broker struct {
 	handshakes chan struct{}
 	hooks      hookSet
 	noSpace    atomic.Bool     // the disk is nearly full
+	memory     atomic.Int64    // Config.Memory
+	crowded    atomic.Bool     // memory is nearly used up
+	partials   atomic.Int64    // bytes of incomplete packets; see holdPartial
 	ctx        context.Context // of what hooks do; ends with Close
 	stop       context.CancelFunc
 	stats      stats
@@ -88,6 +91,7 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 		jobs: make(chan func(), 1024), handshakes: make(chan struct{}, mostHandshakes), coreDone: make(chan struct{}), comDone: make(chan struct{}),
 		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log},
 	}
+	b.memory.Store(cfg.Memory)
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.hooks = sortHooks(cfg.Hooks)
 	b.core = &core{
@@ -118,6 +122,7 @@ func (b *Broker) start() {
 	for _, o := range b.hooks.observers {
 		b.wg.Go(func() { o.loop(b.log) })
 	}
+	b.wg.Go(b.watchMemory)
 	go b.core.committer(b.comDone)
 	go b.core.loop(b.coreDone)
 }

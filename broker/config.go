@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/geocast/geocast/store"
 )
 
 // Config says how a Broker is set up. Its zero value is a broker with an
@@ -14,7 +16,8 @@ type Config struct {
 	// Data is the folder of the durable store, made if it is not there. Empty
 	// means a store in memory: nothing survives the process.
 	Data string
-	// Memory is the budget in bytes for the process, default 512 MB.
+	// Memory is the budget in bytes for the process, default 512 MB. When most of
+	// it is held, new sessions, filters, retained topics and inboxes are refused.
 	Memory int64
 	// Reserve is the free space in bytes of the data folder's volume below which
 	// publishes that have to be stored are refused. Default: the smaller of
@@ -86,9 +89,16 @@ type Limits struct {
 	// ServerKeepAlive, if not 0, is the longest keep alive in seconds: an MQTT 5
 	// client that asks for a longer one, or for none, is told to use this.
 	ServerKeepAlive uint16
+	// Sessions bounds how many there are, online and offline, default 2,000,000.
+	Sessions int
 	// Subscriptions bounds the filters of one session and of one packet, default
 	// 1,000.
 	Subscriptions int
+	// Topic is how many bytes a topic name or filter may have, default 4,096;
+	// TopicLevels how many levels, default 128: each level of a filter that
+	// others share takes memory of its own.
+	Topic       int
+	TopicLevels int
 }
 
 // WithDefaults returns c with its zero fields filled in, as New uses it.
@@ -117,7 +127,10 @@ func (c Config) WithDefaults() Config {
 	def(&l.InboxEvents, 100_000)
 	def(&l.InboxBytes, 256<<20)
 	def(&l.Inboxes, 1_000_000)
+	def(&l.Sessions, 2_000_000)
 	def(&l.Subscriptions, 1000)
+	def(&l.Topic, 4096)
+	def(&l.TopicLevels, 128)
 	return c
 }
 
@@ -144,6 +157,12 @@ func (l Limits) Validate() error {
 	}
 	if l.Subscriptions < 1 || l.Subscriptions > 1000 {
 		return fmt.Errorf("broker: Subscriptions %d is not in 1..1000: what one command writes must fit into one commit", l.Subscriptions)
+	}
+	if l.Topic < 1 || l.Topic > store.MaxKey-8 {
+		return fmt.Errorf("broker: Topic %d is not in 1..%d", l.Topic, store.MaxKey-8)
+	}
+	if l.TopicLevels < 1 || l.TopicLevels > 65535 {
+		return fmt.Errorf("broker: TopicLevels %d is not in 1..65535", l.TopicLevels)
 	}
 	if l.Packet < 256 || l.Packet > 256<<10 {
 		return fmt.Errorf("broker: Packet %d is not in 256..262144", l.Packet)

@@ -30,6 +30,7 @@ type conn struct {
 	limit     *time.Timer // waits for CONNECT
 	lately    byte        // reads without a second's pause, up to busyFrom
 	partial   []byte
+	held      int // of it, what counts in Broker.partials
 	aliases   mqtt.Aliases
 	out       []command // of the buffer that is being read
 	straight  []*conn   // those to whom bypass wrote
@@ -78,9 +79,16 @@ const mostAliases = 16
 // a client that is still sending comes to read the reason.
 const lingerFor = 2 * time.Second
 
-// inFlight is how many commands a connection may have in the core before its
-// reader waits: TCP then slows the sender.
+// inFlight is what a connection may have in the core before its reader waits: TCP
+// then slows the sender. A command weighs 1, and 1 more for each 2 KB of it.
 const inFlight = 512
+
+// weigh notes what the commands of one packet weigh.
+func weigh(cmds []command, size int) {
+	for i := range cmds {
+		cmds[i].more = int32(size >> 11)
+	}
+}
 
 func newConn(b *Broker, nc net.Conn) *conn {
 	c := &conn{b: b, nc: nc, number: b.conns.Add(1), room: make(chan struct{}, 1), finished: make(chan struct{})}
@@ -123,9 +131,11 @@ func (l *Limits) overridesKeepAlive(p *mqtt.Connect) bool {
 	return l.ServerKeepAlive != 0 && p.Version == mqtt.V5 && (p.KeepAlive == 0 || p.KeepAlive > l.ServerKeepAlive)
 }
 
-// left notes that the core has applied n commands of the connection.
-func (c *conn) left(n int32) {
-	if now := c.inCore.Add(-n); now < inFlight && now+n >= inFlight {
+// left notes that the core has applied a command of the connection.
+func (c *conn) left(cmd *command) {
+	n := 1 + cmd.more
+	most := int32(c.b.share(inFlight, 1))
+	if now := c.inCore.Add(-n); now < most && now+n >= most {
 		select {
 		case c.room <- struct{}{}:
 		default:
@@ -138,7 +148,11 @@ func (c *conn) submit() {
 	if len(c.out) == 0 {
 		return
 	}
-	c.inCore.Add(int32(len(c.out)))
+	sum := int32(0)
+	for i := range c.out {
+		sum += 1 + c.out[i].more
+	}
+	c.inCore.Add(sum)
 	c.b.core.mail.post(c.out...)
 	clear(c.out)
 	c.out = c.out[:0]
@@ -147,7 +161,7 @@ func (c *conn) submit() {
 // await waits while the core has too many commands of this connection. Only the
 // reader does: a worker has others to serve.
 func (c *conn) await() {
-	for c.inCore.Load() >= inFlight && !c.closing.Load() {
+	for c.inCore.Load() >= int32(c.b.share(inFlight, 1)) && !c.closing.Load() {
 		select {
 		case <-c.room:
 		case <-time.After(time.Second): // a closed connection looks again

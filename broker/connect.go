@@ -28,14 +28,18 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 		return false
 	}
 	if r.rights != c.b.rights.Load() { // it was let in by what holds no longer
-		c.emit(cn, false, effect{do: func() {
-			cn.write(func(dst []byte) []byte {
-				return mqtt.AppendConnack(dst, &mqtt.Connack{Reason: mqtt.ServerBusy, ReasonString: "rights were read anew; connect again"}, cn.version)
-			})
-			cn.because(mqtt.ServerBusy, "rights were read anew")
-			cn.close()
-		}})
+		c.refuseSession(cn, mqtt.ServerBusy, "rights were read anew; connect again")
 		return true
+	}
+	if c.sessions.get(key) == nil {
+		switch {
+		case c.sessions.len() >= c.cfg.Limits.Sessions:
+			c.refuseSession(cn, mqtt.QuotaExceeded, "the server has as many sessions as it may")
+			return true
+		case c.b.crowded.Load():
+			c.refuseSession(cn, mqtt.ServerBusy, errNoMemory.Text)
+			return true
+		}
 	}
 	s, ended := c.closeEpoch(cn, key, r.packet.CleanStart)
 	present := s != nil
@@ -61,6 +65,18 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 		c.pump(s)
 	}})
 	return true
+}
+
+// refuseSession answers a CONNECT that the core can't give a session.
+func (c *core) refuseSession(cn *conn, reason mqtt.Reason, text string) {
+	c.b.stats.refusedConnects.Add(1)
+	c.b.often.warn("a session was refused", "client", cn.identity.Client, "user", cn.identity.User, "reason", reason, "text", text)
+	c.emit(cn, false, effect{do: func() {
+		a := fitted(&mqtt.Connack{Reason: reason, ReasonString: text}, cn.version, cn.maxPacket)
+		cn.write(func(dst []byte) []byte { return append(dst, a...) })
+		cn.because(reason, text)
+		cn.close()
+	}})
 }
 
 // closeEpoch ends what the session's last connection left: its epoch if it is

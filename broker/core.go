@@ -141,6 +141,7 @@ type command struct {
 	qos  byte
 	id   uint16
 	dup  bool
+	more int32 // what it weighs beside 1; see inFlight
 	ack  mqtt.Ack
 	msg  *mqtt.Message
 	from *hooks.Publish // set if a hook prepared something for the Appliers
@@ -236,7 +237,7 @@ func (c *core) take(cmd command) {
 			c.parked = append(c.parked, cn)
 			return
 		}
-		cn.left(1)
+		cn.left(&cmd)
 		return
 	}
 	c.apply(cmd)
@@ -253,8 +254,8 @@ func (c *core) resumeParked() {
 	c.parked = nil
 	for _, cn := range waiting {
 		for len(cn.parked) > 0 && c.apply(cn.parked[0]) {
+			cn.left(&cn.parked[0])
 			cn.parked = cn.parked[1:]
-			cn.left(1)
 		}
 		if len(cn.parked) > 0 {
 			c.parked = append(c.parked, cn)

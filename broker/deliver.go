@@ -77,7 +77,7 @@ func (c *core) push(s *session, it *item) {
 	}
 	o.add(it)
 	l := c.cfg.Limits
-	if it.isLoose() && (o.loose > l.PendingMessages || o.looseBytes > l.PendingBytes) {
+	if it.isLoose() && (o.loose > c.b.share(l.PendingMessages, 1) || o.looseBytes > c.b.share(l.PendingBytes, l.Packet)) {
 		c.b.stats.overflow.Add(1)
 		c.drop(s.conn, mqtt.QuotaExceeded, "too much waits for this client")
 	}

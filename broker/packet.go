@@ -92,7 +92,7 @@ func (c *conn) publishPacket(first byte, body []byte, reader bool) error {
 		}
 		cmd.msg = cmd.from.Message
 	}
-	if err := c.b.serversOwn(cmd.msg.Topic); err != nil {
+	if err := c.b.publishable(cmd.msg.Topic); err != nil {
 		return c.refusePublish(&p, err)
 	}
 	if p.QoS == 0 && !p.Retain && len(c.b.hooks.observers) == 0 && c.bypass(cmd.msg) {
@@ -115,7 +115,7 @@ func (c *conn) mayWrite(m *mqtt.Message, will bool) error {
 			return err
 		}
 	}
-	return c.b.serversOwn(m.Topic)
+	return c.b.publishable(m.Topic)
 }
 
 // refusePublish has the core answer a publish that is not allowed, in its place.
@@ -162,6 +162,9 @@ type subscription struct {
 func (c *conn) checkFilter(f mqtt.Subscription) (reason mqtt.Reason, text string, err error) {
 	if err := mqtt.ValidFilter(f.Filter); err != nil {
 		return mqtt.TopicFilterInvalid, strings.TrimPrefix(err.Error(), "mqtt: "), nil
+	}
+	if text := c.b.cfg.Limits.outOfBounds(f.Filter); text != "" {
+		return mqtt.TopicFilterInvalid, text, nil
 	}
 	_, rest, shared, err := mqtt.ParseShared(f.Filter)
 	if err != nil {

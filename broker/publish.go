@@ -167,11 +167,19 @@ const fanShare = 40
 // tooMuch refuses a message that would break a bound.
 func (c *core) tooMuch(m *mqtt.Message, sessions int) error {
 	_, bytes := c.store.Limit()
+	text := ""
+	if m.Retain { // as a key; a hook may have made it
+		text = c.cfg.Limits.outOfBounds(m.Topic)
+	}
 	switch {
+	case text != "":
+		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: text}
 	case sessions > bytes/fanShare:
 		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the topic has more lasting subscribers than one commit can name"}
 	case sessions >= fanFrom && c.waiting > fanMost:
 		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "earlier messages are still on their way to many subscribers", Later: true}
+	case m.Retain && len(m.Payload) > 0 && c.b.crowded.Load() && !c.topics.Has(m.Topic):
+		return errNoMemory
 	case m.Retain && len(m.Payload) > 0 && c.topics.Len() >= c.cfg.Limits.Retained && !c.topics.Has(m.Topic):
 		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server keeps no more retained topics", Later: true}
 	}

@@ -57,6 +57,8 @@ func (c *conn) connectTimeout() {
 // connection is no more.
 func (c *conn) end(err error) {
 	c.submit()
+	c.partial = nil
+	_ = c.holdPartial(0) // less never fails
 	reason, text := mqtt.Success, ""
 	var perr *mqtt.Error
 	if errors.As(err, &perr) {
@@ -230,8 +232,12 @@ func (c *conn) parse(b []byte, reader bool) (rest []byte, err error) {
 		if reader && !c.light(first) {
 			return b, errWorker
 		}
+		had := len(c.out)
 		if err := c.packet(first, body, reader); err != nil {
 			return b, err
+		}
+		if had <= len(c.out) { // else they were handed over
+			weigh(c.out[had:], n)
 		}
 		if b = b[n:]; !reader {
 			c.flushStraight() // the next packet may have to wait for something
@@ -239,8 +245,7 @@ func (c *conn) parse(b []byte, reader bool) (rest []byte, err error) {
 	}
 	c.flushStraight()
 	c.submit()
-	c.remember(b)
-	return nil, nil
+	return nil, c.remember(b)
 }
 
 // light reports whether a packet may be one for the reader: a publish (if no
@@ -251,7 +256,7 @@ func (c *conn) light(first byte) bool {
 }
 
 // remember keeps the beginning of a packet for the next read.
-func (c *conn) remember(rest []byte) {
+func (c *conn) remember(rest []byte) error {
 	switch {
 	case len(rest) == 0:
 		c.partial = nil
@@ -260,4 +265,5 @@ func (c *conn) remember(rest []byte) {
 	default:
 		c.partial = append([]byte(nil), rest...)
 	}
+	return c.holdPartial(cap(c.partial))
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/geocast/geocast/hooks"
@@ -113,6 +114,26 @@ func (s *session) listens(topic string) bool {
 		}
 	}
 	return false
+}
+
+// publishable refuses a topic that a client can't publish to, whatever its rights:
+// one that is out of bounds, or the server's own.
+func (b *Broker) publishable(topic string) error {
+	if text := b.cfg.Limits.outOfBounds(topic); text != "" {
+		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: text}
+	}
+	return b.serversOwn(topic)
+}
+
+// outOfBounds says which bound a topic name or filter is beyond, if it is.
+func (l *Limits) outOfBounds(topic string) string {
+	switch {
+	case len(topic) > l.Topic:
+		return fmt.Sprintf("a topic has at most %d bytes here", l.Topic)
+	case strings.Count(topic, "/") >= l.TopicLevels:
+		return fmt.Sprintf("a topic has at most %d levels here", l.TopicLevels)
+	}
+	return ""
 }
 
 // serversOwn refuses what only the server publishes: its own topics, and events of

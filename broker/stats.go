@@ -31,6 +31,10 @@ type Stats struct {
 	// Busy is how long the core has been applying commands: beside the time that
 	// has passed it says how near to its bound the one ordered core is.
 	Busy time.Duration
+	// HeldBytes is what the process holds in memory, garbage left out; Crowded is
+	// true while that is so much that nothing new is taken.
+	HeldBytes int64
+	Crowded   bool
 	// NoSpace is true while the disk is so full that publishes are refused.
 	NoSpace bool
 }
@@ -48,6 +52,7 @@ func (b *Broker) Stats() Stats {
 		Dropped: s.dropped0.Load(), Overflow: s.overflow.Load(), InboxCut: s.inboxCut.Load(), Expired: s.expired.Load(),
 		TooLarge: s.tooLarge.Load(), Unobserved: s.unobserved.Load(), Malformed: s.malformed.Load(), Refused: s.refused.Load(),
 		Connects: s.connects.Load(), ConnectsRefused: s.refusedConnects.Load(), NoSpace: b.noSpace.Load(),
+		HeldBytes: s.held.Load(), Crowded: b.crowded.Load(),
 		Busy: time.Duration(s.busy.Load()),
 	}
 }
@@ -62,6 +67,7 @@ type stats struct {
 	connects, refusedConnects      atomic.Uint64
 	free                           atomic.Int64 // bytes on the data folder's volume
 	busy                           atomic.Int64 // ns
+	held                           atomic.Int64 // bytes in memory
 }
 
 func (s *stats) routed(int) { s.published.Add(1) }

@@ -51,7 +51,7 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 		return refused, nil
 	}
 	had := s.subs.has(f.Filter)
-	if !had && len(s.subs) >= c.cfg.Limits.Subscriptions {
+	if !had && (len(s.subs) >= c.cfg.Limits.Subscriptions || c.b.crowded.Load()) {
 		return mqtt.QuotaExceeded, nil
 	}
 	if c.isInbox(s, f.Filter) && s.inbox == nil {

@@ -141,6 +141,8 @@ func (c *core) mayHaveInbox(name string) error {
 	switch {
 	case name == "" || len(name) > 128:
 		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: fmt.Sprintf("%.40q is no user's name: it has 1 to 128 bytes", name)}
+	case c.users[name] == nil && c.b.crowded.Load():
+		return errNoMemory
 	case c.users[name] == nil && len(c.users) >= c.cfg.Limits.Inboxes:
 		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server has no room for another inbox"}
 	}

@@ -39,7 +39,7 @@ func (c *conn) append(encode func(dst []byte) []byte) (start bool) {
 	}
 	start = !c.writing
 	c.writing = true
-	over := len(c.buf) > outMost
+	over := len(c.buf) > c.b.share(outMost, 2*outCap+c.b.cfg.Limits.Packet)
 	c.mu.Unlock()
 	if over {
 		c.b.stats.overflow.Add(1)

@@ -80,7 +80,10 @@ type limits struct {
 	InboxBytes      string `yaml:"inbox_bytes"`
 	Inboxes         int    `yaml:"inboxes"`
 	Retained        int    `yaml:"retained"`
+	Sessions        int    `yaml:"sessions"`
 	Subscriptions   int    `yaml:"subscriptions"`
+	Topic           int    `yaml:"topic"`
+	TopicLevels     int    `yaml:"topic_levels"`
 	ServerKeepAlive string `yaml:"server_keep_alive"`
 }
 
@@ -162,6 +165,7 @@ func (s *settings) resolve() error {
 	l.ReceiveMaximum, l.Window, l.TopicAliases = w.ReceiveMaximum, w.Window, w.TopicAliases
 	l.QueueMessages, l.PendingMessages, l.InboxEvents = w.QueueMessages, w.PendingMessages, w.InboxEvents
 	l.Inboxes, l.Retained, l.Subscriptions = w.Inboxes, w.Retained, w.Subscriptions
+	l.Topic, l.TopicLevels, l.Sessions = w.Topic, w.TopicLevels, w.Sessions
 	if err := l.Validate(); err != nil {
 		return s.fault([]any{"limits"}, "%s", strings.TrimPrefix(err.Error(), "broker: "))
 	}
@@ -232,7 +236,7 @@ func (s *settings) numbers() error {
 	w := &s.Limits
 	for name, n := range map[string]int{"receive_maximum": w.ReceiveMaximum, "window": w.Window, "topic_aliases": w.TopicAliases,
 		"queue_messages": w.QueueMessages, "pending_messages": w.PendingMessages, "inbox_events": w.InboxEvents, "inboxes": w.Inboxes,
-		"retained": w.Retained, "subscriptions": w.Subscriptions} {
+		"retained": w.Retained, "subscriptions": w.Subscriptions, "sessions": w.Sessions, "topic": w.Topic, "topic_levels": w.TopicLevels} {
 		if n < 0 {
 			return s.fault([]any{"limits", name, ""}, "%s is %d; a bound is above 0", name, n)
 		}

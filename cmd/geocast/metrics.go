@@ -28,12 +28,9 @@ var shown = []struct {
 	{"geocast_retained_bytes", "Size of the retained messages.", false, func(s *broker.Stats) float64 { return float64(s.RetainedBytes) }},
 	{"geocast_inboxes", "People that have an inbox.", false, func(s *broker.Stats) float64 { return float64(s.Inboxes) }},
 	{"geocast_disk_free_bytes", "Free space on the volume of the data folder.", false, func(s *broker.Stats) float64 { return float64(s.FreeBytes) }},
-	{"geocast_disk_full", "1 while publishes are refused because the disk is nearly full.", false, func(s *broker.Stats) float64 {
-		if s.NoSpace {
-			return 1
-		}
-		return 0
-	}},
+	{"geocast_memory_held_bytes", "What the process holds in memory, garbage left out.", false, func(s *broker.Stats) float64 { return float64(s.HeldBytes) }},
+	{"geocast_memory_crowded", "1 while nothing new is taken because memory is nearly used up.", false, func(s *broker.Stats) float64 { return truth(s.Crowded) }},
+	{"geocast_disk_full", "1 while publishes are refused because the disk is nearly full.", false, func(s *broker.Stats) float64 { return truth(s.NoSpace) }},
 	{"geocast_commits_total", "Batches on stable storage.", true, func(s *broker.Stats) float64 { return float64(s.Commits) }},
 	{"geocast_core_busy_seconds_total", "Time that the one ordered core has spent applying commands.", true, func(s *broker.Stats) float64 { return s.Busy.Seconds() }},
 	{"geocast_published_total", "Messages that were routed.", true, func(s *broker.Stats) float64 { return float64(s.Published) }},
@@ -46,6 +43,13 @@ var shown = []struct {
 	{"geocast_malformed_total", "Connections that broke the protocol.", true, func(s *broker.Stats) float64 { return float64(s.Malformed) }},
 	{"geocast_refused_total", "Publishes that were refused.", true, func(s *broker.Stats) float64 { return float64(s.Refused) }},
 	{"geocast_unobserved_total", "Events that an observer was too slow for.", true, func(s *broker.Stats) float64 { return float64(s.Unobserved) }},
+}
+
+func truth(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }
 
 // Describe sends nothing: the metrics are there once the broker is.

@@ -1,0 +1,103 @@
+package broker
+
+import (
+	"runtime/metrics"
+	"time"
+
+	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/mqtt"
+)
+
+// errNoMemory refuses what would make the broker hold more while it holds as much
+// as it may.
+var errNoMemory = &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server holds as much as its memory allows; try again later", Later: true}
+
+// What the process holds beyond crowdedShare of Config.Memory makes it crowded: it
+// then takes no new sessions, filters, retained topics and inboxes, and each
+// connection gets crowdedPart of the room that it has otherwise. What is there goes
+// on.
+const (
+	crowdedShare = 0.8
+	crowdedPart  = 16
+)
+
+// held are the metrics that say what the process holds: what the last garbage
+// collection found in use, and stacks.
+var held = []string{"/gc/heap/live:bytes", "/memory/classes/heap/stacks:bytes"}
+
+// watchMemory looks ten times a second until the broker ends.
+func (b *Broker) watchMemory() {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			b.lookAtMemory()
+		case <-b.ctx.Done():
+			return
+		}
+	}
+}
+
+func (b *Broker) lookAtMemory() {
+	samples := make([]metrics.Sample, len(held))
+	for i := range samples {
+		samples[i].Name = held[i]
+	}
+	metrics.Read(samples)
+	n, budget := int64(0), b.memory.Load()
+	for _, s := range samples {
+		n += int64(s.Value.Uint64())
+	}
+	b.stats.held.Store(n)
+	crowded := float64(n) > crowdedShare*float64(budget)
+	if was := b.crowded.Swap(crowded); was == crowded {
+		return
+	}
+	if crowded {
+		b.log.Error("memory is nearly used up: new sessions, subscriptions and retained topics are refused", "held", n, "memory", budget)
+	} else {
+		b.log.Warn("there is memory again: new sessions and subscriptions are taken", "held", n, "memory", budget)
+	}
+}
+
+// share is how much of a bound a connection has now: never less than least, unless
+// that is above the bound.
+func (b *Broker) share(bound, least int) int {
+	if b.crowded.Load() {
+		return min(bound, max(bound/crowdedPart, least))
+	}
+	return bound
+}
+
+// smallPartial is how much of an incomplete packet every connection may have, in
+// bytes; the rest is counted for all together.
+const smallPartial = 4 << 10
+
+// partialShare is the part of Config.Memory that the beginnings of incomplete packets
+// may take: those of clients that are signed in, and of others.
+const (
+	partialShare       = 4
+	partialShareBefore = 16
+)
+
+// holdPartial notes how large the connection's incomplete packet is, and fails if all
+// connections hold too much of such.
+func (c *conn) holdPartial(size int) error {
+	size = max(size-smallPartial, 0)
+	if size == c.held {
+		return nil
+	}
+	grown := size - c.held
+	c.held = size
+	total := c.b.partials.Add(int64(grown))
+	most := c.b.cfg.Memory / partialShareBefore
+	if c.connected {
+		most = c.b.cfg.Memory / partialShare
+	}
+	if grown > 0 && total > most {
+		c.b.often.warn("a connection was closed: all together have sent too much of packets that are not complete", "client", c.identity.Client, "remote", c.remote())
+		return &mqtt.Error{Reason: mqtt.QuotaExceeded, Clause: "MQTT-4.13", Text: "the server holds as many incomplete packets as it may"}
+	}
+	return nil
+}
