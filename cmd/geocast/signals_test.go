@@ -4,11 +4,12 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
-// The first SIGTERM asks for a clean end, the second for one at once; SIGHUP is kept
-// for who comes to listen later, and ends nothing.
+// The first SIGTERM asks for a clean end; SIGHUP is kept for who comes to listen
+// later, and ends nothing.
 func TestSignals(t *testing.T) {
 	s := listenToSignals()
 	defer s.close()
@@ -40,6 +41,24 @@ func TestSignals(t *testing.T) {
 		t.Fatal("one SIGTERM ends it at once")
 	default:
 	}
-	send(syscall.SIGTERM)
-	came("second SIGTERM", s.forced)
+}
+
+// A second signal wants the end at once, but not one that comes with the first:
+// timeout(1) and others send two.
+func TestASecondSignalForcesTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSignals()
+		defer s.close()
+		for range 2 {
+			s.ends <- syscall.SIGTERM
+		}
+		synctest.Wait()
+		select {
+		case <-s.forced:
+			t.Fatal("two at once end it at once")
+		case <-time.After(time.Second):
+		}
+		s.ends <- os.Interrupt
+		<-s.forced
+	})
 }
