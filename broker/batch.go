@@ -82,7 +82,10 @@ func (c *core) enqueue(q *queue, it *item, body uint64) {
 		q.entry.bodies = append(q.entry.bodies, body)
 	}
 	q.entry.buf = appendItem(q.entry.buf, it, body)
-	q.messages++
+	if q.messages++; q.messages == 1 {
+		q.oldest = q.put
+		c.ageLater(q)
+	}
 	q.bytes += it.size()
 	c.openBytes += it.size()
 	c.bound(q)
@@ -102,7 +105,7 @@ func (c *core) seal() {
 	b := c.cur
 	for _, e := range b.entries {
 		b.w.Append(e.q.log, e.q.put, e.buf)
-		e.q.entry = nil
+		e.q.entry, c.ages.put = nil, store.Pos(b.n)
 	}
 	b.w.Put(tableMeta, []byte("core"), c.metaRecord())
 	c.syncing, c.cur, c.openBytes = b, &batch{n: b.n + 1}, 0

@@ -86,24 +86,29 @@ func (c *core) exchanges(q *queue) (held map[store.Pos]bool, err error) {
 	return held, err
 }
 
-// cutHead removes the oldest entries until the queue is within its bounds.
+// cutHead removes the oldest entries until the queue is within its bounds, of which age
+// is one.
 func (c *core) cutHead(q *queue, head []oldest) {
 	q.trimming = false
 	if q.gone || q.owner != nil && q.owner.gone {
 		return // an erasure does it
 	}
-	lost, online := 0, q.owner == nil || q.owner.conn != nil
+	lost, aged, online := 0, 0, q.owner == nil || q.owner.conn != nil
 	for _, o := range head {
-		if !c.over(q, 15.0/16) {
+		if q.oldest = max(q.oldest, o.at); o.at > c.ages.cut && !c.over(q, 15.0/16) {
 			break
 		}
 		if online && o.at <= q.read {
 			continue
 		}
 		c.cur.w.Remove(q.log, o.at)
+		q.oldest++
 		q.messages -= o.items
 		q.bytes -= o.bytes
 		lost += o.items
+		if o.at <= c.ages.cut {
+			aged += o.items
+		}
 		for _, n := range o.bodies {
 			c.unref(n)
 		}
@@ -112,15 +117,30 @@ func (c *core) cutHead(q *queue, head []oldest) {
 		return
 	}
 	q.cutIn = c.cur.n
+	why := "a queue is full: its oldest messages were dropped"
+	if aged == lost {
+		why = outlivedText
+	}
+	c.lose(q, lost, why)
+	if q.owner != nil {
+		c.putSession(q.owner)
+	}
+	c.then(func() {
+		c.bound(q)
+		c.age(q)
+	})
+}
+
+// lose counts what a queue has lost to its bounds; its client is told with its next
+// CONNACK.
+func (c *core) lose(q *queue, lost int, why string) {
 	c.b.stats.overflow.Add(uint64(lost))
 	client := ""
 	if s := q.owner; s != nil {
 		s.wake().dropped += uint64(lost)
 		client = s.key.client
-		c.putSession(s)
 	}
-	c.b.often.warn("a queue is full: its oldest messages were dropped", "client", client, "dropped", lost)
-	c.then(func() { c.bound(q) })
+	c.b.often.warn(why, "client", client, "dropped", lost)
 }
 
 // oftenLog logs a kind of line at most once a minute, with how many there were.

@@ -70,6 +70,11 @@ type Limits struct {
 	// default 1,000,000 messages and 1 GB; the oldest goes first.
 	QueueMessages int
 	QueueBytes    int64
+	// QueueKeep is how long a message waits for a lasting session or a shared
+	// group, default 30 days as SessionExpiry, so that no session loses one before
+	// it ends; negative for as long as the session lasts. It goes up to two hours
+	// later, and is counted and announced as one that QueueMessages cut.
+	QueueKeep time.Duration
 	// PendingMessages and PendingBytes bound what waits in memory for a
 	// session that is not lasting, default 1,000 and 1 MB; it is closed with
 	// 0x97 beyond that.
@@ -120,6 +125,7 @@ func (c Config) WithDefaults() Config {
 	def(&l.SessionExpiry, 30*24*time.Hour)
 	def(&l.QueueMessages, 1_000_000)
 	def(&l.QueueBytes, 1<<30)
+	def(&l.QueueKeep, 30*24*time.Hour)
 	def(&l.PendingMessages, 1000)
 	def(&l.PendingBytes, 1<<20)
 	def(&l.Retained, 10_000_000)

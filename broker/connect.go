@@ -252,14 +252,14 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 	c.keep(nil)
 }
 
-// lookLater sees to it that a timer looks at the offline session when its will or
-// its end is due, and at least once an hour: one that comes and goes has few.
+// lookLater sees to it that a timer looks at the session when its will or its end is
+// due, and within an hour, for the age of its queue: one that comes and goes has few.
 func (c *core) lookLater(s *session) {
 	at := c.clock.now + 3_600_000 - int64(s.id%1_800_000) // a million restored together come by and by
 	if s.endsAt != 0 {
 		at = min(at, s.endsAt)
 	}
-	if w := s.waits(); w != nil {
+	if w := s.waits(); w != nil && s.conn == nil {
 		at = min(at, w.due)
 	}
 	if s.look != 0 && s.look <= at {
@@ -269,9 +269,19 @@ func (c *core) lookLater(s *session) {
 	c.looks.add(at, s)
 }
 
-// look does what is due for an offline session.
+// look does what is due for a session: if it is connected, only for its queue.
 func (c *core) look(s *session) {
-	if s.conn != nil || s.gone {
+	if s.gone {
+		return
+	}
+	holds := s.active != nil && s.queue.messages > 0 && c.cfg.Limits.QueueKeep >= 0
+	if holds {
+		c.age(&s.queue)
+	}
+	if s.conn != nil {
+		if holds {
+			c.lookLater(s)
+		}
 		return
 	}
 	if w := s.waits(); w != nil && w.due <= c.clock.now {
@@ -281,7 +291,7 @@ func (c *core) look(s *session) {
 	switch {
 	case s.endsAt != 0 && s.endsAt <= c.clock.now:
 		c.end(s)
-	case s.endsAt != 0 || s.waits() != nil:
+	case s.endsAt != 0 || s.waits() != nil || holds:
 		c.lookLater(s)
 	}
 }

@@ -39,7 +39,8 @@ type core struct {
 	appliers []*applier
 	inboxes  bool                    // there is an Applier that may write to inboxes
 	trees    map[string][]hooks.Tree // by the first levels that the hooks own
-	forgot   int64                   // when the appliers last forgot old writes
+	ages     ages
+	forgot   int64 // when the appliers last forgot old writes
 
 	nextID uint64
 	stamps

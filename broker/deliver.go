@@ -138,6 +138,10 @@ func (c *core) send(s *session, it *item) {
 		c.b.stats.expired.Add(1)
 		return
 	}
+	if c.outlived(it) {
+		c.dropOutlived(it)
+		return
+	}
 	if it.qos == 0 {
 		c.sendQoS0(s, it)
 		c.settle(it)

@@ -47,8 +47,12 @@ type queue struct {
 	was *windowRecord
 	// reader is set for an inbox: the session whose cursor acknowledgements move.
 	reader *session
-	// messages and bytes are what the log holds, for bounds.
+	// messages and bytes are what the log holds, for bounds; no entry that still holds
+	// one stands before oldest.
 	messages, bytes int
+	oldest          store.Pos
+	// timed means that a timer will look at the age of a group's queue.
+	timed bool
 	// owner is the session whose queue it is; nil for a group's or an inbox.
 	owner *session
 	// trimming means that its oldest entries are being read, to drop them.

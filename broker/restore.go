@@ -45,6 +45,7 @@ func (c *core) restore(now time.Time) error {
 		c.restoreTrees,
 		c.restoreHooks,
 		func() error { return c.restoreFans(byID) },
+		c.restoreAges,
 		func() error { return c.restoreBodies(byID) },
 	}
 	for _, step := range steps {
@@ -270,7 +271,7 @@ func (c *core) restoreBodies(byID sessionList) error {
 	orphans := make(map[store.Log]bool)
 	groups := byID.groups()
 	for _, kind := range []byte{logQueue, logGroup} {
-		err := c.store.Logs(kind, func(id uint64, _ store.Pos, v []byte) bool {
+		err := c.store.Logs(kind, func(id uint64, at store.Pos, v []byte) bool {
 			items, _ := decodeItems(v, func(n uint64) *mqtt.Message { c.bodies[n]++; return nil })
 			var q *queue
 			if g := groups[id]; kind == logGroup && g != nil {
@@ -280,6 +281,10 @@ func (c *core) restoreBodies(byID sessionList) error {
 			} else {
 				orphans[store.Log{Kind: kind, ID: id}] = true
 				return true
+			}
+			if q.messages == 0 && len(items) > 0 {
+				q.oldest = at
+				c.ageLater(q)
 			}
 			for i := range items {
 				q.messages++

@@ -184,6 +184,10 @@ func (c *core) pumpGroup(g *group) {
 // claim sends a message to a member. A claim at QoS 2 of a lasting member stays
 // with it: the message moves to the member's own queue.
 func (c *core) claim(g *group, s *session, it item) {
+	if c.outlived(&it) {
+		c.dropOutlived(&it)
+		return
+	}
 	it.qos = min(it.qos, s.groups[g].qos)
 	it.subIDs = g.subIDs(s)
 	if it.qos == 2 && s.lasting && it.at != 0 {

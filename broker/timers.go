@@ -68,6 +68,7 @@ func (c *core) tick() {
 	now := c.clock.advance(time.Now())
 	c.b.clockMs.Store(now)
 	c.gauge()
+	c.tickAges(now)
 	pass(c, &c.timers, now, 1000, func(_ int64, do func()) { do() })
 	pass(c, &c.looks, now, 1000, func(at int64, s *session) {
 		if s.look == at { // else an earlier one has taken its place

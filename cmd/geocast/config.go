@@ -73,6 +73,7 @@ type limits struct {
 	SessionExpiry   string `yaml:"session_expiry"`
 	QueueMessages   int    `yaml:"queue_messages"`
 	QueueBytes      string `yaml:"queue_bytes"`
+	QueueKeep       string `yaml:"queue_keep"`
 	PendingMessages int    `yaml:"pending_messages"`
 	PendingBytes    string `yaml:"pending_bytes"`
 	InboxKeep       string `yaml:"inbox_keep"`
@@ -202,6 +203,7 @@ func (s *settings) sizes() (errs []error) {
 		{[]any{"linger", ""}, s.Linger, &b.Linger}, {[]any{"stop_within", ""}, s.StopWithin, &s.stopWithin}, {[]any{"sys_interval", ""}, s.SysInterval, &b.SysInterval},
 		{[]any{"limits", "connect", ""}, w.Connect, &l.Connect},
 		{[]any{"limits", "session_expiry", ""}, w.SessionExpiry, &l.SessionExpiry}, {[]any{"limits", "inbox_keep", ""}, w.InboxKeep, &l.InboxKeep},
+		{[]any{"limits", "queue_keep", ""}, w.QueueKeep, &l.QueueKeep},
 		{[]any{"limits", "server_keep_alive", ""}, w.ServerKeepAlive, &keep}, {[]any{"locations", "keep", ""}, s.Locations.Keep, &s.keep},
 	} {
 		if f.text == "" {
@@ -221,6 +223,9 @@ func (s *settings) sizes() (errs []error) {
 	}
 	if s.SysInterval != "" && b.SysInterval == 0 {
 		b.SysInterval = -1 // none
+	}
+	if w.QueueKeep != "" && l.QueueKeep == 0 {
+		l.QueueKeep = -1 // no bound
 	}
 	if s.stopWithin == 0 {
 		s.stopWithin = defaultStop

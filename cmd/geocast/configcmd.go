@@ -110,7 +110,7 @@ func (s *settings) reserve(b broker.Config) int64 {
 func shownLimits(l broker.Limits) limits {
 	w := limits{
 		Packet: showSize(int64(l.Packet)), Connect: showSpan(l.Connect), ReceiveMaximum: l.ReceiveMaximum, Window: l.Window,
-		TopicAliases: l.TopicAliases, SessionExpiry: showSpan(l.SessionExpiry), QueueMessages: l.QueueMessages, QueueBytes: showSize(l.QueueBytes),
+		TopicAliases: l.TopicAliases, SessionExpiry: showSpan(l.SessionExpiry), QueueMessages: l.QueueMessages, QueueBytes: showSize(l.QueueBytes), QueueKeep: showSpan(max(l.QueueKeep, 0)),
 		PendingMessages: l.PendingMessages, PendingBytes: showSize(int64(l.PendingBytes)), InboxKeep: showSpan(l.InboxKeep),
 		InboxEvents: l.InboxEvents, InboxBytes: showSize(l.InboxBytes), Inboxes: l.Inboxes, Retained: l.Retained, Subscriptions: l.Subscriptions, Sessions: l.Sessions, Topic: l.Topic, TopicLevels: l.TopicLevels,
 	}
