@@ -59,7 +59,7 @@ func (c *core) restoreAges() error {
 	c.ages.put = store.Pos(c.released)
 	return c.store.Scan(tableAge, nil, nil, func(key, v []byte) store.Next {
 		if len(v) >= 10 && v[0] == 'A' {
-			c.ages.marks = append(c.ages.marks, mark{store.Pos(binary.BigEndian.Uint64(key)), int64(binary.BigEndian.Uint64(v[2:]))})
+			c.ages.marks = append(c.ages.marks, mark{store.Pos(binary.BigEndian.Uint64(key)), min(int64(binary.BigEndian.Uint64(v[2:])), c.clock.now)}) // later only after ResetClock
 		}
 		return store.Next{}
 	})

@@ -89,8 +89,11 @@ type Limits struct {
 	InboxBytes  int64
 	// Inboxes bounds how many people have one, default 1,000,000.
 	Inboxes int
-	// Retained bounds the number of retained topics, default 10,000,000.
-	Retained int
+	// Retained and RetainedBytes bound the number of retained topics and what their
+	// messages take, about, default 10,000,000 and 10 GB; one that would go beyond is
+	// refused. Each is bounded by Packet, and goes at its expiry or with an empty one.
+	Retained      int
+	RetainedBytes int64
 	// ServerKeepAlive, if not 0, is the longest keep alive in seconds: an MQTT 5
 	// client that asks for a longer one, or for none, is told to use this.
 	ServerKeepAlive uint16
@@ -129,6 +132,7 @@ func (c Config) WithDefaults() Config {
 	def(&l.PendingMessages, 1000)
 	def(&l.PendingBytes, 1<<20)
 	def(&l.Retained, 10_000_000)
+	def(&l.RetainedBytes, 10<<30)
 	def(&l.InboxKeep, 30*24*time.Hour)
 	def(&l.InboxEvents, 100_000)
 	def(&l.InboxBytes, 256<<20)

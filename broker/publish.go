@@ -182,6 +182,8 @@ func (c *core) tooMuch(m *mqtt.Message, sessions int) error {
 		return errNoMemory
 	case m.Retain && len(m.Payload) > 0 && c.topics.Len() >= c.cfg.Limits.Retained && !c.topics.Has(m.Topic):
 		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server keeps no more retained topics", Later: true}
+	case m.Retain && len(m.Payload) > 0 && c.retainedOver(m):
+		return &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server has no room for more retained messages", Later: true}
 	}
 	return nil
 }
@@ -289,4 +291,5 @@ func (c *core) retain(m *mqtt.Message) {
 	rec := retained.AppendRecord(nil, c.stamp, m)
 	c.cur.w.Put(tableRetained, []byte(m.Topic), rec)
 	c.topics.Set(m.Topic, len(rec))
+	c.sweep.Expect(m.Expires)
 }

@@ -257,8 +257,9 @@ func (c *core) restoreIn2(byID sessionList) error {
 
 func (c *core) restoreRetained() error {
 	return c.store.Scan(tableRetained, nil, nil, func(key, v []byte) store.Next {
-		if _, _, err := retained.DecodeRecord(v); err == nil {
+		if _, m, err := retained.DecodeRecord(v); err == nil {
 			c.topics.Set(string(key), len(v))
+			c.sweep.Expect(m.Expires)
 		}
 		return store.Next{}
 	})

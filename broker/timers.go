@@ -69,6 +69,7 @@ func (c *core) tick() {
 	c.b.clockMs.Store(now)
 	c.gauge()
 	c.tickAges(now)
+	c.sweepOn()
 	pass(c, &c.timers, now, 1000, func(_ int64, do func()) { do() })
 	pass(c, &c.looks, now, 1000, func(at int64, s *session) {
 		if s.look == at { // else an earlier one has taken its place

@@ -106,6 +106,53 @@ func (r *Replay) Next(s Scanner, now int64, maxMessages, maxBytes int, fn func(*
 	return errors.Join(err, bad)
 }
 
+// Sweep is a cursor over all retained messages that finds those which have expired.
+// The zero value is at the beginning.
+type Sweep struct {
+	// After is the last topic that was looked at.
+	After string
+	// Earliest is the earliest expiry (Unix ms) of what was looked at and stays,
+	// 0 for none.
+	Earliest int64
+	// Done is true at the end.
+	Done bool
+}
+
+// sweepMost bounds what one page finds.
+const sweepMost = 256
+
+// Next calls fn for the topics of the next page whose messages have expired at now,
+// the core's time (Unix ms): 256 at most, of 4,096 records at most.
+func (w *Sweep) Next(s Scanner, now int64, fn func(topic string)) error {
+	var from []byte
+	if w.After != "" {
+		from = append([]byte(w.After), 0)
+	}
+	budget := seekBudget
+	err := s.ScanRetained(nil, from, func(topic, record []byte) ([]byte, bool) {
+		w.After = string(topic)
+		budget--
+		switch _, m, err := DecodeRecord(record); {
+		case err != nil || m.Expires == 0:
+		case m.Expires <= now:
+			budget -= seekBudget / sweepMost
+			fn(w.After)
+		default:
+			w.Expect(m.Expires)
+		}
+		return nil, budget > 0
+	})
+	w.Done = err == nil && budget > 0
+	return err
+}
+
+// Expect notes that a message expires at that time (Unix ms), 0 for never.
+func (w *Sweep) Expect(expires int64) {
+	if expires != 0 && (w.Earliest == 0 || expires < w.Earliest) {
+		w.Earliest = expires
+	}
+}
+
 // literal is the part of a filter that every match begins with.
 func literal(filter string) string {
 	i := strings.IndexAny(filter, "+#")
@@ -171,6 +218,9 @@ func (t *Topics) Len() int { return len(t.sizes) }
 
 // Bytes is the size of all records.
 func (t *Topics) Bytes() int64 { return t.bytes }
+
+// Size is the size of what topic holds, 0 for nothing.
+func (t *Topics) Size(topic string) int { return int(t.sizes[maphash.String(seed, topic)]) }
 
 // Has reports whether topic holds something.
 func (t *Topics) Has(topic string) bool {

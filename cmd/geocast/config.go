@@ -82,6 +82,7 @@ type limits struct {
 	Inboxes         int    `yaml:"inboxes"`
 	Retained        int    `yaml:"retained"`
 	Sessions        int    `yaml:"sessions"`
+	RetainedBytes   string `yaml:"retained_bytes"`
 	Subscriptions   int    `yaml:"subscriptions"`
 	Topic           int    `yaml:"topic"`
 	TopicLevels     int    `yaml:"topic_levels"`
@@ -186,6 +187,7 @@ func (s *settings) sizes() (errs []error) {
 		{[]any{"memory", ""}, s.Memory, &b.Memory}, {[]any{"reserve", ""}, s.Reserve, &b.Reserve},
 		{[]any{"limits", "packet", ""}, w.Packet, &packet}, {[]any{"limits", "queue_bytes", ""}, w.QueueBytes, &l.QueueBytes},
 		{[]any{"limits", "pending_bytes", ""}, w.PendingBytes, &pending}, {[]any{"limits", "inbox_bytes", ""}, w.InboxBytes, &l.InboxBytes},
+		{[]any{"limits", "retained_bytes", ""}, w.RetainedBytes, &l.RetainedBytes},
 	} {
 		if f.text == "" {
 			continue
