@@ -37,6 +37,7 @@ func TestAQueueLosesWhatItHasKeptLongEnough(t *testing.T) {
 				c := s.joins(mqtt.V5, "sleeper", month)
 				c.subscribe("q", 1)
 				c.send(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{}, mqtt.V5))
+				time.Sleep(time.Second) // it is gone
 				for i := range 3 {
 					pub(t, s.b, &mqtt.Message{Topic: "q", QoS: 1, Payload: fmt.Append(nil, "old ", i)})
 				}
@@ -67,6 +68,7 @@ func TestAQueueKeepsForEverIfItIsToldSo(t *testing.T) {
 		c := s.joins(mqtt.V5, "sleeper", month)
 		c.subscribe("q", 1)
 		c.send(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{}, mqtt.V5))
+		time.Sleep(time.Second) // it is gone
 		pub(t, s.b, &mqtt.Message{Topic: "q", QoS: 1, Payload: []byte("old")})
 		time.Sleep(4 * time.Hour)
 		s.joins(mqtt.V5, "sleeper", month).want("q", "old")
@@ -82,6 +84,7 @@ func TestNothingTooOldIsSent(t *testing.T) {
 		member.subscribe("$share/g/q", 1)
 		slow.subscribe("q", 1)
 		member.send(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{}, mqtt.V5))
+		time.Sleep(time.Second) // it is gone
 		pub(t, s.b, &mqtt.Message{Topic: "q", QoS: 1, Payload: []byte("1")})
 		pub(t, s.b, &mqtt.Message{Topic: "q", QoS: 1, Payload: []byte("2")})
 		sent := slow.expect("q", "1")
