@@ -132,7 +132,16 @@ func (c *core) startReplays(s *session, cn *conn, rs []*replay) {
 	}
 	if n := c.retainedIn; n > c.released { // what stood there can't be read yet
 		b := c.batchOf(n)
-		b.effects = append(b.effects, effect{do: func() { c.startReplays(s, cn, rs) }})
+		b.effects = append(b.effects, effect{do: func() { c.beginReplays(s, cn, rs) }})
+		return
+	}
+	c.beginReplays(s, cn, rs)
+}
+
+// beginReplays is startReplays for what can be read. It does not look at later
+// batches: if every one holds a retained change, that would be for ever.
+func (c *core) beginReplays(s *session, cn *conn, rs []*replay) {
+	if s.gone || s.conn != cn && !s.lasting {
 		return
 	}
 	for _, r := range rs {

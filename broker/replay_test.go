@@ -3,6 +3,7 @@ package broker_test
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/mqtt"
@@ -27,4 +28,25 @@ func TestAWildcardReplayDropsNothing(t *testing.T) {
 		}
 		c.quiet()
 	}
+}
+
+// A new subscriber gets what is retained, also while every batch retains something.
+func TestAReplayBeginsWhileEveryBatchRetainsSomething(t *testing.T) {
+	simulate(t, broker.Config{}, func(s *sim) {
+		p, c := s.joins(mqtt.V5, "p"), s.joins(mqtt.V5, "c")
+		p.publish("old", "x", 1, 1, retain)
+		p.wantAck(mqtt.PUBACK, 1)
+		one := s.oneByOne()
+		p.publish("r", "first", 0, 0, retain) // there is always one more in the open batch
+		synctest.Wait()
+		for i := range 6 {
+			p.publish("r", fmt.Sprint(i), 0, 0, retain)
+			synctest.Wait()
+			if i == 1 {
+				c.subscribe("old", 1)
+			}
+			one()
+		}
+		c.expect("old", "x")
+	})
 }
