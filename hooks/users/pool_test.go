@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +41,35 @@ func TestTokensDoNotWaitForPasswords(t *testing.T) {
 		no, ok := errors.AsType[*hooks.Refusal](sign("bob", []byte("password")))
 		if !ok || no.Reason != mqtt.ServerBusy || !no.Later {
 			t.Errorf("the password: %+v", no)
+		}
+		<-f.pool.running
+	})
+}
+
+// Who is known can't be told from the time: a wrong password, a wrong token and an
+// unknown user all cost one argon2id, of the costliest parameters in the file if there
+// is no hash to compare with.
+func TestEveryFailureCostsAPassword(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, token := NewToken()
+		costly := "$argon2id$v=19$m=64,t=3,p=1$c29tZXNhbHRzb21lc2FsdA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+		text := fmt.Sprintf("users: {ann: {token: %q}, bob: {password: %q}, cat: {password: %q}, dan: {}}", token, costly, strings.Replace(costly, "t=3", "t=1", 1))
+		f, err := Parse("users.yaml", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bob := f.hashes["bob"]; f.decoy.cost() != bob.cost() || f.decoy.cost() == 0 {
+			t.Errorf("where there is no hash it costs %d, bob's costs %d", f.decoy.cost(), bob.cost())
+		}
+		f.pool = newPool(1, 1, time.Minute)
+		if err := f.pool.enter(t.Context()); err != nil { // nobody's turn comes: who needs an argon2id is told so
+			t.Fatal(err)
+		}
+		for _, name := range []string{"ann", "bob", "cat", "dan", "eve"} {
+			_, err := f.Authenticate(t.Context(), &hooks.Credentials{Username: name, HasUsername: true, Password: []byte("wrong"), HasPassword: true})
+			if no, ok := errors.AsType[*hooks.Refusal](err); !ok || no.Reason != mqtt.ServerBusy {
+				t.Errorf("%s is refused without an argon2id: %v", name, err)
+			}
 		}
 		<-f.pool.running
 	})
