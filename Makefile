@@ -16,7 +16,7 @@ race: ## run the tests under the race detector
 vet: ## go vet
 	$(GO) vet ./...
 fmt: ## fail if a file is not formatted
-	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
+	@files=$$(git ls-files '*.go') && out=$$(gofmt -l $$files) && test -z "$$out" || { echo "not formatted:"; echo "$$out"; exit 1; }
 lint: ## golangci-lint, from its own module graph
 	$(GO) run $(LINT) run
 examples: ## build and run every example, and look at what it prints
