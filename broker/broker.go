@@ -47,12 +47,14 @@ type Broker struct {
 	coreDone   chan struct{}
 	comDone    chan struct{}
 	flushWG    sync.WaitGroup
+	hangUps    sync.WaitGroup // the transports that are being closed
 	failed     chan error
 
 	mu        sync.Mutex // guards the following
 	listeners []net.Listener
 	open      map[*conn]struct{}
 	closed    bool
+	silent    bool // nothing is added to hangUps any more
 }
 
 // New opens the store and restores the sessions in it. The broker takes
@@ -214,6 +216,20 @@ func (b *Broker) untrack(c *conn) {
 	b.mu.Unlock()
 }
 
+// hangUp closes a transport in a goroutine that Close waits for: closing waits for
+// those who are reading or writing, and the caller may be one of them. A client that
+// is read on for lingerFor while the broker closes may hang up later than that.
+func (b *Broker) hangUp(nc net.Conn) {
+	end := func() { nc.Close() } //nolint:errcheck // nothing can be done about it
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.silent {
+		go end()
+		return
+	}
+	b.hangUps.Go(end)
+}
+
 // Publish publishes m as the server itself: no Authorizer is asked, while Gates and
 // Appliers see it, without a sender. A nil error means that what m obliges the broker
 // to keep is durable; a *hooks.Refusal is a hook's or a bound's.
@@ -324,5 +340,9 @@ func (b *Broker) Close() error {
 	}
 	close(b.jobs)
 	b.wg.Wait()
+	b.mu.Lock()
+	b.silent = true
+	b.mu.Unlock()
+	b.hangUps.Wait()
 	return b.store.Close()
 }

@@ -250,6 +250,6 @@ func (c *conn) shut() {
 	c.mu.Unlock()
 	c.closing.Store(true)
 	if !was {
-		go c.nc.Close() //nolint:errcheck // nothing can be done about it; may wait for a write
+		c.b.hangUp(c.nc)
 	}
 }

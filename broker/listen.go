@@ -87,7 +87,7 @@ func (b *Broker) accept(l net.Listener) {
 		switch {
 		case err == nil:
 			wait = 0
-			go b.ServeConn(context.Background(), nc)
+			go b.ServeConn(context.Background(), nc) // Close waits for conn.finished; wg.Go would make every idle stack deeper
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
