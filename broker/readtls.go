@@ -104,9 +104,9 @@ func (c *conn) readTLS(s *socket) error {
 	s.hasty = true
 	defer func() { s.hasty = false }()
 	for {
-		switch err := c.elsewhere(c.readReady); err { //nolint:errorlint // they are not wrapped
-		case nil:
-		case errNotYet:
+		switch err := c.elsewhere(c.readReady); {
+		case err == nil:
+		case errors.Is(err, errNotYet):
 			if err := s.wait(); err != nil {
 				return err
 			}
