@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -482,8 +483,11 @@ func appliersSeePublishesFromInside(t *testing.T) {
 
 func ticksComeInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex // guards n and wish
 		n, wish := 0, int64(0)
 		h := &applier{name: "a", tick: func(tx hooks.Tx) int64 {
+			mu.Lock()
+			defer mu.Unlock()
 			n++
 			if wish == 0 {
 				return 0
@@ -501,9 +505,14 @@ func ticksComeInTime(t *testing.T) {
 			if err := b.Publish(t.Context(), &mqtt.Message{Topic: "x"}); err != nil { // now the core is not in Tick
 				t.Fatal(err)
 			}
+			mu.Lock()
 			n, wish = 0, row.wish
+			mu.Unlock()
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
+			mu.Lock()
+			n := n
+			mu.Unlock()
 			if n < row.least || n > row.most {
 				t.Errorf("wish %d: %d ticks in 10 s", row.wish, n)
 			}

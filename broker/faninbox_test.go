@@ -80,6 +80,7 @@ func inboxesSurvivesACrash(t *testing.T) {
 			p.nothing() // it is not on disk
 			one()
 			p.wantAck(mqtt.PUBACK, 1)
+			one() // if it came for the next batch
 			p.wantAck(mqtt.PUBACK, 2)
 			for range steps {
 				one()

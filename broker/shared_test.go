@@ -17,6 +17,7 @@ func TestAGroupSendsToMembersThatAreThere(t *testing.T) {
 			here.subscribe("$share/g/x", qos)
 			away.subscribe("$share/g/x", qos)
 			away.nc.Close()
+			synctest.Wait() // the broker knows
 			s.joins(mqtt.V5, "p").publishAll("x", 10, qos)
 			for i := range 10 {
 				here.done(here.expect("x", fmt.Sprint(i)))
