@@ -27,23 +27,11 @@ type process struct {
 }
 
 func startGeocast() (*process, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	dir, err := os.MkdirTemp(".", "bench-")
-	if err != nil {
-		return nil, err
-	}
-	address, err := freePort()
-	if err != nil {
-		return nil, err
-	}
 	admin, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	p, err := startProcess("geocast", address, dir, exec.Command(self, "serve", "--listen", "mqtt://"+address, "--admin", admin, "--data", filepath.Join(dir, "data")))
+	p, err := startSecured("mqtt", "--admin", admin)
 	if err == nil {
 		p.admin = admin
 	}

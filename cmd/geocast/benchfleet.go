@@ -142,8 +142,9 @@ func startFleet(dir, scheme, address string) (*process, error) {
 	return startSelf("", address, scheme, filepath.Join(dir, "data"), dir, "--users", filepath.Join(dir, "users.yaml"))
 }
 
-// startSecured starts geocast in a folder of its own.
-func startSecured(scheme string) (*process, error) {
+// startSecured starts geocast in a folder of its own, with a certificate if scheme
+// wants one.
+func startSecured(scheme string, args ...string) (*process, error) {
 	dir, err := os.MkdirTemp(".", "bench-")
 	if err != nil {
 		return nil, err
@@ -152,7 +153,7 @@ func startSecured(scheme string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	return startSelf(dir, address, scheme, filepath.Join(dir, "data"), dir)
+	return startSelf(dir, address, scheme, filepath.Join(dir, "data"), dir, args...)
 }
 
 // startSelf starts this program as a broker; it removes remove, if not empty, when it
