@@ -12,6 +12,7 @@ import (
 
 	"github.com/geocast/geocast/bench"
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/mqtt"
 )
 
 // serve starts a broker; address may say where.
@@ -81,6 +82,21 @@ func TestIdleConnections(t *testing.T) {
 				t.Errorf("got %v, %v", r, err)
 			}
 		})
+	}
+}
+
+func TestRetainedTopicsAreReplayed(t *testing.T) {
+	_, target := serve(t, "127.0.0.1:0", "")
+	r := bench.Retained{Topics: 3000, Size: 20, Publishers: 7, Window: 16}
+	fill, _, err := r.Fill(target)
+	if err != nil || fill.Messages != 3000 {
+		t.Fatalf("got %v, %v", fill, err)
+	}
+	for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
+		p, err := r.Replay(target, v, 3, time.Minute)
+		if err != nil || !p.All || p.Messages != 9000 || p.Suback <= 0 || p.First < p.Suback {
+			t.Errorf("got %+v, %v", p, err)
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/geocast/geocast/mqtt"
 )
 
-// conn is one MQTT 3.1.1 connection under load. It is for one goroutine.
+// conn is one MQTT connection under load, of level 4 where nothing else is said. It is for one goroutine.
 type conn struct {
 	nc   net.Conn
 	in   []byte // read and not yet parsed
@@ -32,8 +32,12 @@ func connect(address, id string, clean bool) (*conn, error) {
 }
 
 func handshake(nc net.Conn, id string, clean bool) (*conn, error) {
+	return handshakeAs(nc, id, clean, mqtt.V311)
+}
+
+func handshakeAs(nc net.Conn, id string, clean bool, v mqtt.Version) (*conn, error) {
 	c := &conn{nc: nc, buf: make([]byte, 16<<10)}
-	p := &mqtt.Connect{Version: mqtt.V311, ClientID: id, CleanStart: clean, KeepAlive: 600}
+	p := &mqtt.Connect{Version: v, ClientID: id, CleanStart: clean, KeepAlive: 600}
 	if err := c.request(mqtt.AppendConnect(nil, p), mqtt.CONNACK); err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}

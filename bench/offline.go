@@ -119,7 +119,7 @@ func DialTLS(address string) (net.Conn, error) {
 // Run opens the connections, many at a time, and measures memory for each one;
 // Took and CPU are those of connecting.
 func (o Idle) Run(t Target) (r Result, err error) {
-	before, _ := memoryOf(t.PID)
+	before := Memory(t.PID).Anon
 	r = Result{Name: o.Name, Messages: o.Connections}
 	conns := make([]*conn, o.Connections)
 	err = measured(t, &r, together, func(k int) error {
@@ -134,8 +134,8 @@ func (o Idle) Run(t Target) (r Result, err error) {
 	})
 	if err == nil {
 		time.Sleep(o.Rest)
-		after, rss := memoryOf(t.PID)
-		r.Bytes, r.RSS = (after-before)/int64(o.Connections), rss
+		after := Memory(t.PID)
+		r.Bytes, r.RSS = (after.Anon-before)/int64(o.Connections), after.RSS
 	}
 	for _, c := range conns {
 		if c != nil {

@@ -43,14 +43,24 @@ func (t *Target) usage() usage {
 func (t *Target) charge(r *Result, before usage) {
 	now := t.usage()
 	r.CPU, r.Busy = now.cpu-before.cpu, now.busy-before.busy
-	_, r.RSS = memoryOf(t.PID)
+	r.RSS = Memory(t.PID).RSS
 }
 
-// memoryOf is RssAnon and VmRSS of a process in bytes.
-func memoryOf(pid int) (anon, rss int64) {
+// Usage is a process's resident memory, in bytes.
+type Usage struct {
+	Anon, Shmem int64 // of its own, and shared without a file
+	RSS         int64 // all, with the pages of files
+}
+
+// Held is what nobody but the process holds: its own and shared memory, without the
+// pages of files.
+func (u Usage) Held() int64 { return u.Anon + u.Shmem }
+
+// Memory reads what a process has resident; all of it is 0 if that is not known.
+func Memory(pid int) (u Usage) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
 	if pid == 0 || err != nil {
-		return 0, 0
+		return u
 	}
 	defer f.Close() //nolint:errcheck // it was only read
 	for s := bufio.NewScanner(f); s.Scan(); {
@@ -58,10 +68,12 @@ func memoryOf(pid int) (anon, rss int64) {
 		n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
 		switch key {
 		case "RssAnon":
-			anon = n << 10
+			u.Anon = n << 10
+		case "RssShmem":
+			u.Shmem = n << 10
 		case "VmRSS":
-			rss = n << 10
+			u.RSS = n << 10
 		}
 	}
-	return anon, rss
+	return u
 }

@@ -13,10 +13,11 @@ import (
 )
 
 type benchCmd struct {
-	Run_    benchRunCmd     `cmd:"" name:"run" help:"Put one kind of load on a broker."`
-	Idle    benchIdleCmd    `cmd:"" help:"Hold idle connections to geocast, and print its memory for each."`
-	Return  benchReturnCmd  `cmd:"" help:"Kill geocast, and see how soon all clients are back."`
-	Compare benchCompareCmd `cmd:"" help:"Put every kind of load on geocast and on mosquitto in turn, and print the table."`
+	Run_     benchRunCmd      `cmd:"" name:"run" help:"Put one kind of load on a broker."`
+	Idle     benchIdleCmd     `cmd:"" help:"Hold idle connections to geocast, and print its memory for each."`
+	Return   benchReturnCmd   `cmd:"" help:"Kill geocast, and see how soon all clients are back."`
+	Retained benchRetainedCmd `cmd:"" help:"Retain messages on a million topics of geocast, and replay them."`
+	Compare  benchCompareCmd  `cmd:"" help:"Put every kind of load on geocast and on mosquitto in turn, and print the table."`
 }
 
 // benchLoad is what one run sends.
