@@ -51,6 +51,16 @@ func start(t testing.TB, cfg broker.Config) (*broker.Broker, net.Addr) {
 	return b, addr
 }
 
+// until waits for a state that comes by itself; it fails the test after ten seconds.
+func until(t testing.TB, state string, reached func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !reached(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("after ten seconds it is not so that %s", state)
+		}
+	}
+}
+
 // connect sends CONNECT and returns the CONNACK.
 func (c *client) connect(id string, change ...func(*mqtt.Connect)) *mqtt.Connack {
 	c.t.Helper()

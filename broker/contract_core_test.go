@@ -471,12 +471,7 @@ func appliersSeePublishesFromInside(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	c.nc.Close()
-	for range 1000 { // the core notices the end of the connection by itself
-		if sub.quiet(); seen.len() == 5 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	until(t, "the will was sent", func() bool { return seen.len() == 5 })
 	sub.quiet() // all was consumed
 	wantList(t, seen.take(), "ask c 0", "answer  1", "inside  0", "refuse  0", "will c 0")
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/hooks"
@@ -80,8 +81,14 @@ func inboxesSurvivesACrash(t *testing.T) {
 			p.nothing() // it is not on disk
 			one()
 			p.wantAck(mqtt.PUBACK, 1)
-			one() // if it came for the next batch
-			p.wantAck(mqtt.PUBACK, 2)
+			for n := 0; ; n++ { // it came for the same batch, for the next one, or after its steps had filled that
+				if first, _, err := p.next(time.Second); err == nil && mqtt.Type(first>>4) == mqtt.PUBACK {
+					break
+				} else if n == 3 {
+					s.t.Fatalf("the second one is not acknowledged: %v", err)
+				}
+				one()
+			}
 			for range steps {
 				one()
 			}

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/mqtt"
@@ -53,7 +52,7 @@ func fill(t testing.TB, b *broker.Broker) {
 	sub.nc.Close()
 	phone.nc.Close()
 	member.nc.Close()
-	time.Sleep(100 * time.Millisecond)
+	until(t, "the three have gone", func() bool { return b.Stats().Online == 1 })
 	pub(t, b, &mqtt.Message{Topic: "q/wide", Payload: []byte("wide"), QoS: 1, ContentType: "text/plain"})
 	pub(t, b, &mqtt.Message{Topic: "r", Payload: []byte("stays"), QoS: 1, Retain: true})
 	pub(t, b, &mqtt.Message{Topic: "shared", Payload: []byte("shared"), QoS: 1})

@@ -99,21 +99,20 @@ func TestAnInboxOverItsBoundTellsOfTheGap(t *testing.T) {
 }
 
 func TestAnExpiredEventLeavesAGap(t *testing.T) {
-	_, addr := start(t, broker.Config{Hooks: []any{teller{}}})
-	p := dial(t, addr, mqtt.V5)
-	p.connect("p")
-	tell(t, p, "ann", "soon")
-	tell(t, p, "ann", "stays")
-	time.Sleep(20 * time.Millisecond) // core time is the machine's here
-	d := dial(t, addr, mqtt.V5)
-	d.connect("phone", user("ann"))
-	d.subscribe("users/ann/inbox", 1)
-	if e := d.event(); e.Type != "gap" || e.Seq != 1 || e.To != 1 || e.Why != "expired" {
-		t.Errorf("got %+v", e)
-	}
-	if e := d.event(); e.Seq != 2 || e.Body != "stays" {
-		t.Errorf("got %+v", e)
-	}
+	simulate(t, broker.Config{Hooks: []any{teller{}}}, func(s *sim) {
+		p := s.joins(mqtt.V5, "p")
+		tell(s.t, p, "ann", "soon")
+		tell(s.t, p, "ann", "stays")
+		time.Sleep(time.Second)
+		d := s.joins(mqtt.V5, "phone", user("ann"))
+		d.subscribe("users/ann/inbox", 1)
+		if e := d.event(); e.Type != "gap" || e.Seq != 1 || e.To != 1 || e.Why != "expired" {
+			s.t.Errorf("got %+v", e)
+		}
+		if e := d.event(); e.Seq != 2 || e.Body != "stays" {
+			s.t.Errorf("got %+v", e)
+		}
+	})
 }
 
 func TestAUserHasAtMost16DevicesAndTheLongestIdleGoes(t *testing.T) {

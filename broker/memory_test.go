@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/mqtt"
@@ -96,16 +95,11 @@ func TestIncompletePacketsAreBounded(t *testing.T) {
 		}
 		open = append(open, c.nc)
 	}
-	for end := time.Now().Add(5 * time.Second); b.Stats().Malformed == 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-	}
-	if n := b.Stats().Malformed + uint64(closed); n < 100 {
-		t.Errorf("%d of 200 were closed; 4 MB have room for 35", n)
-	}
+	until(t, "100 of 200 are closed; 4 MB have room for 35", func() bool { return b.Stats().Malformed+uint64(closed) >= 100 })
 	for _, nc := range open {
 		nc.Close()
 	}
-	for end := time.Now().Add(5 * time.Second); b.Stats().Connections > 0 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-	}
+	until(t, "no connection is left", func() bool { return b.Stats().Connections == 0 })
 	c := dial(t, addr, mqtt.V5)
 	if _, err := c.nc.Write(whole[:100_000]); err != nil {
 		t.Fatal(err)

@@ -45,10 +45,11 @@ func TestChat(t *testing.T) {
 		}
 		want = append(want, "bob "+text)
 	}
-	if err := live.cmd.Wait(); err != nil {
+	out, err := live.wait()
+	if err != nil {
 		t.Errorf("the device that was there: %v", err)
 	}
-	inbox(t, "the first device", live.out.String(), want)
+	inbox(t, "the first device", out, want)
 	read := func(device, user string) string {
 		name, args := with([]string{"mosquitto_sub"}, port, device+" -u "+user+" -q 1 -C 6 -W 20 -t users/"+user+"/inbox")
 		return run(t, name, args...)

@@ -103,8 +103,15 @@ func run(t *testing.T, name string, args ...string) string {
 
 // subscriber is a tool that prints messages until it has enough.
 type subscriber struct {
-	cmd *exec.Cmd
-	out strings.Builder
+	cmd   *exec.Cmd
+	out   strings.Builder // its reader's until ended
+	ended chan struct{}
+}
+
+// wait returns all that it printed.
+func (s *subscriber) wait() (string, error) {
+	<-s.ended
+	return s.out.String(), s.cmd.Wait()
 }
 
 // start runs a tool beside the test and waits for the line on stdout or stderr
@@ -113,7 +120,7 @@ func start(t *testing.T, there string, name string, args ...string) *subscriber 
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	t.Cleanup(cancel)
-	s := &subscriber{cmd: exec.CommandContext(ctx, name, args...)}
+	s := &subscriber{cmd: exec.CommandContext(ctx, name, args...), ended: make(chan struct{})}
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -123,9 +130,9 @@ func start(t *testing.T, there string, name string, args ...string) *subscriber 
 		t.Fatal(err)
 	}
 	w.Close() //nolint:errcheck // the tool has it
-	ready, ended := make(chan struct{}), make(chan struct{})
+	ready := make(chan struct{})
 	go func() {
-		defer close(ended)
+		defer close(s.ended)
 		once := sync.OnceFunc(func() { close(ready) })
 		for lines := bufio.NewScanner(r); lines.Scan(); {
 			if l := lines.Text(); strings.Contains(l, there) {
@@ -135,10 +142,10 @@ func start(t *testing.T, there string, name string, args ...string) *subscriber 
 			}
 		}
 	}()
-	t.Cleanup(func() { <-ended; r.Close() }) //nolint:errcheck // read to its end
+	t.Cleanup(func() { <-s.ended; r.Close() }) //nolint:errcheck // read to its end
 	select {
 	case <-ready:
-	case <-ended:
+	case <-s.ended:
 		t.Fatalf("%s ended before it said %q:\n%s", name, there, s.out.String())
 	case <-ctx.Done():
 		t.Fatalf("%s does not say %q", name, there)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -138,19 +139,20 @@ func TestSubConnectsAgain(t *testing.T) {
 			b, address := open("127.0.0.1:0")
 			host, port, _ := net.SplitHostPort(address)
 			at := []string{"-h", host, "-p", port}
-			type end struct {
-				out string
-				err error
-			}
-			ended := make(chan end, 1)
+			ended := make(chan error, 1)
 			if err := publish(t, at, "", "-t", "t", "-m", "before", "-r", "-q", "1"); err != nil {
 				t.Fatal(err)
 			}
+			read, out := io.Pipe()
 			go func() {
-				out, err := subscribe(t.Context(), t, at, "-V", v, "-t", "t", "-q", "1", "-C", "2", "-W", "20")
-				ended <- end{out, err}
+				c := parse(t, append([]string{"sub", "-V", v, "-t", "t", "-q", "1", "-C", "2", "-W", "20"}, at...))
+				ended <- c.Sub.run(t.Context(), out, io.Discard)
+				out.Close() //nolint:errcheck // a pipe's never fails
 			}()
-			time.Sleep(200 * time.Millisecond) // it gets what is retained; if it is later, the next broker has none of that
+			lines := bufio.NewScanner(read)
+			if !lines.Scan() || lines.Text() != "before" { // the next broker has none of that
+				t.Fatalf("got %q, %v", lines.Text(), lines.Err())
+			}
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -159,8 +161,11 @@ func TestSubConnectsAgain(t *testing.T) {
 			if err := publish(t, at, "", "-t", "t", "-m", "after", "-r", "-q", "1"); err != nil {
 				t.Fatal(err)
 			}
-			if e := <-ended; e.err != nil || e.out != "before\nafter\n" {
-				t.Fatalf("got %q, %v", e.out, e.err)
+			if !lines.Scan() || lines.Text() != "after" {
+				t.Fatalf("got %q, %v", lines.Text(), lines.Err())
+			}
+			if err := <-ended; err != nil || lines.Scan() {
+				t.Fatalf("then %q, %v", lines.Text(), err)
 			}
 		})
 	}
