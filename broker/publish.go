@@ -160,7 +160,7 @@ func (c *core) route(m *mqtt.Message, from *session) (kept bool, err error) {
 		return false, err
 	}
 	if m.Retain {
-		c.retain(m)
+		c.retain(m, from)
 	}
 	c.b.stats.routed(len(c.targets))
 	kept = sessions+groups > 0 || m.Retain
@@ -307,15 +307,21 @@ func (c *core) storeBody(m *mqtt.Message, n int) uint64 {
 }
 
 // retain sets or clears what stays on the message's topic [MQTT-3.3.1-5, -6].
-func (c *core) retain(m *mqtt.Message) {
+func (c *core) retain(m *mqtt.Message, from *session) {
 	c.changes(m.Topic)
 	if len(m.Payload) == 0 {
 		c.cur.w.Delete(tableRetained, []byte(m.Topic))
 		c.topics.Delete(m.Topic)
 		return
 	}
-	rec := retained.AppendRecord(nil, c.stamp, m)
+	r := c.record(m, from)
+	rec := r.Append(nil)
 	c.cur.w.Put(tableRetained, []byte(m.Topic), rec)
 	c.topics.Set(m.Topic, len(rec))
-	c.sweep.Expect(m.Expires)
+	c.sweep.Expect(c.term().Ends(&r))
+}
+
+// record is what is stored of a retained message.
+func (c *core) record(m *mqtt.Message, from *session) retained.Record {
+	return retained.Record{Stamp: c.stamp, At: c.clock.now, Source: from.source(), Message: m}
 }

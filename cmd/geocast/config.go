@@ -83,6 +83,7 @@ type limits struct {
 	Retained        int    `yaml:"retained"`
 	Sessions        int    `yaml:"sessions"`
 	RetainedBytes   string `yaml:"retained_bytes"`
+	RetainedKeep    string `yaml:"retained_keep"`
 	Subscriptions   int    `yaml:"subscriptions"`
 	Topic           int    `yaml:"topic"`
 	TopicLevels     int    `yaml:"topic_levels"`
@@ -205,7 +206,7 @@ func (s *settings) sizes() (errs []error) {
 		{[]any{"linger", ""}, s.Linger, &b.Linger}, {[]any{"stop_within", ""}, s.StopWithin, &s.stopWithin}, {[]any{"sys_interval", ""}, s.SysInterval, &b.SysInterval},
 		{[]any{"limits", "connect", ""}, w.Connect, &l.Connect},
 		{[]any{"limits", "session_expiry", ""}, w.SessionExpiry, &l.SessionExpiry}, {[]any{"limits", "inbox_keep", ""}, w.InboxKeep, &l.InboxKeep},
-		{[]any{"limits", "queue_keep", ""}, w.QueueKeep, &l.QueueKeep},
+		{[]any{"limits", "queue_keep", ""}, w.QueueKeep, &l.QueueKeep}, {[]any{"limits", "retained_keep", ""}, w.RetainedKeep, &l.RetainedKeep},
 		{[]any{"limits", "server_keep_alive", ""}, w.ServerKeepAlive, &keep}, {[]any{"locations", "keep", ""}, s.Locations.Keep, &s.keep},
 	} {
 		if f.text == "" {
