@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"github.com/geocast/geocast/broker"
-	"github.com/geocast/geocast/hooks/strictyaml"
+	"github.com/geocast/geocast/regular"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // config is geocast.yaml as it is written. Sizes and durations are texts with a
@@ -106,14 +107,18 @@ const defaultStop = 10 * time.Second
 // readConfig reads a file; an empty name is an empty file. Errors are
 // *strictyaml.Fault.
 func readConfig(name string) (*settings, error) {
-	s := &settings{}
 	if name == "" {
-		return s, nil
+		return &settings{}, nil
 	}
-	text, err := os.ReadFile(name)
+	text, err := regular.Read(name)
 	if err != nil {
 		return nil, err
 	}
+	return parseConfig(name, text)
+}
+
+func parseConfig(name string, text []byte) (s *settings, err error) {
+	s = &settings{}
 	if s.doc, err = strictyaml.Parse(name, text); err != nil {
 		return nil, err
 	}

@@ -17,13 +17,13 @@ package acl
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/geocast/geocast/hooks"
-	"github.com/geocast/geocast/hooks/strictyaml"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/regular"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // ACL is an access file as it was read. It is immutable and safe for concurrent
@@ -94,7 +94,7 @@ type gateway struct {
 // Load reads an access file. Its errors are *strictyaml.Fault and name file, line
 // and column, or what the system says.
 func Load(name string) (*ACL, error) {
-	text, err := os.ReadFile(name)
+	text, err := regular.Read(name)
 	if err != nil {
 		return nil, fmt.Errorf("acl: %w", err)
 	}
