@@ -8,7 +8,8 @@ import (
 )
 
 // pageTurns let the sessions that replay take turns: whatever they ask for, most pages
-// are read at once, so that workers and memory are there for others. Owned by the core.
+// are read at once, by half of the CPUs, so that those, workers and memory are there for
+// others. Owned by the core.
 type pageTurns struct {
 	most, reading int
 	waiting       []*session

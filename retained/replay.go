@@ -29,7 +29,7 @@ type Replay struct {
 // maxBytes of payload were passed. The record is fn's own. It may find nothing and yet
 // not be Done: its work is bounded. A malformed record is passed over.
 func (r *Replay) Next(s Scanner, t Term, maxMessages, maxBytes int, fn func(*Record)) error {
-	budget, ended := pageWork, true
+	budget, ended := replayWork, true
 	err := s.ScanRetained([]byte(literal(r.Filter)), r.from(), func(topic, record []byte) (seek []byte, more bool) {
 		r.After = string(topic)
 		budget -= work(record)
@@ -83,24 +83,38 @@ func literal(filter string) string {
 	return filter[:i]
 }
 
-// skip returns the lowest topic above t that the filter may match, where a whole
-// subtree can be left out: t differs from the filter at a level, so everything
-// below that level does.
+// skip returns a topic above t, which the filter does not match, such that it matches
+// none between: what is below a level at which t differs need not be looked at. It
+// returns nil for the next one.
 func skip(filter, t string) []byte {
-	at := 0
-	for {
+	for at := 0; ; {
 		f, frest, fmore := strings.Cut(filter, "/")
 		level, _, tmore := strings.Cut(t[at:], "/")
-		if f != "+" && f != level || !fmore {
-			if !tmore {
-				return nil
-			}
-			// Past all of "…/level/": '0' is the byte after '/'.
-			return []byte(t[:at+len(level)] + "0")
-		}
-		if !tmore {
+		switch wild := f == "+" || f == "#"; {
+		case !wild && f != level:
+			return skipTo(t[:at], f, fmore, t)
+		case !tmore:
 			return nil
+		case !fmore:
+			return past(t[:at+len(level)])
 		}
 		filter, at = frest, at+len(level)+1
 	}
 }
+
+// skipTo is skip where t, which begins with dir, differs from the filter at the level
+// after that, which the filter has as f; more tells whether it has further levels.
+func skipTo(dir, f string, more bool, t string) []byte {
+	switch to := dir + f; {
+	case to > t:
+		return []byte(to)
+	case more && to+"/" > t:
+		return []byte(to + "/")
+	case dir == "":
+		return []byte{0xff} // no topic is above: they are UTF-8
+	}
+	return past(dir[:len(dir)-1])
+}
+
+// past is above everything below a level: '0' is the byte after '/'.
+func past(level string) []byte { return []byte(level + "0") }

@@ -11,8 +11,12 @@ type Scanner interface {
 	ScanRetained(prefix, from []byte, fn func(topic, record []byte) (seek []byte, more bool)) error
 }
 
-// pageWork bounds what one page looks at: a record is 1, and 1 more for each KB of it.
-const pageWork = 4096
+// replayWork and sweepWork bound what one page looks at: a record is 1, and 1 more for
+// each KB of it. A replay's is some milliseconds, since others wait for their turn.
+const (
+	replayWork = 1024
+	sweepWork  = 4096
+)
 
 // work is what it takes to look at a record.
 func work(record []byte) int { return 1 + len(record)>>10 }

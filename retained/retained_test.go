@@ -66,7 +66,7 @@ func TestReplayAgreesWithAMap(t *testing.T) {
 		for range rapid.IntRange(0, 40).Draw(t, "before") {
 			write()
 		}
-		filter := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "+", "+", "a-"}), 1, 3).Draw(t, "filter"), "/")
+		filter := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "+", "+", "a-", "a0", "c"}), 1, 3).Draw(t, "filter"), "/")
 		if rapid.Bool().Draw(t, "hash") {
 			filter += "/#"
 		}
@@ -211,4 +211,37 @@ func TestAPageIsBounded(t *testing.T) {
 			t.Errorf("%d records of %d bytes in %d pages", test.records, test.size, pages)
 		}
 	}
+}
+
+// What can't match is not looked at, one topic after the other.
+func TestAReplaySkipsWhatCannotMatch(t *testing.T) {
+	table := shelf{}
+	for i := range 1000 {
+		for _, leaf := range []string{"a", "state", "z1", "z2", "z3"} {
+			rec := retained.Record{Message: &mqtt.Message{Topic: fmt.Sprintf("dev/%03d/%s", i, leaf)}}
+			table[rec.Message.Topic] = rec.Append(nil)
+		}
+	}
+	for filter, most := range map[string]int{"dev/+/state": 3000, "+/+/none": 2010, "de/#": 1, "dev/+/state/+": 3000, "dev/500/#": 5} {
+		looked := 0
+		r := retained.Replay{Filter: filter}
+		for !r.Done {
+			if err := r.Next(&counting{table, &looked}, retained.Term{}, 100, 1<<20, func(*retained.Record) {}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if looked > most {
+			t.Errorf("%s looked at %d topics of 5,000, want at most %d", filter, looked, most)
+		}
+	}
+}
+
+// counting counts what a scan looks at.
+type counting struct {
+	shelf
+	n *int
+}
+
+func (c *counting) ScanRetained(prefix, from []byte, fn func(topic, record []byte) ([]byte, bool)) error {
+	return c.shelf.ScanRetained(prefix, from, func(topic, record []byte) ([]byte, bool) { *c.n++; return fn(topic, record) })
 }

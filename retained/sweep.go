@@ -22,7 +22,7 @@ func (w *Sweep) Next(s Scanner, t Term, fn func(topic string)) (full bool, err e
 	if w.After != "" {
 		from = append([]byte(w.After), 0)
 	}
-	budget, found := pageWork, 0
+	budget, found := sweepWork, 0
 	err = s.ScanRetained(nil, from, func(topic, record []byte) ([]byte, bool) {
 		w.After = string(topic)
 		budget -= work(record)
