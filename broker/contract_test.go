@@ -88,7 +88,7 @@ var contract = []sentence{
 
 	{"Tree", "Tree is implemented by a hook that owns topic trees, such as `users/…`.", treesAreGuarded},
 	{"Tree", "What is published in one reaches a subscriber only if the hook says so, all hooks that own it.", treesAreGuarded},
-	{"Tree", "A filter whose first level is a wildcard does not see it.", treesAreGuarded},
+	{"Tree", "A filter whose first level is a wildcard does not see it, unless the hook is a [WideTree] that says so.", treesAreGuarded},
 	{"Tree", "A publish does not go back to the connection that sent it.", treesAreGuarded},
 	{"Tree", "No will is retained there, and at most QoS 1 is granted.", treesKeepNoWill},
 	{"Tree", "Trees are the first topic levels that it owns; read once, at start.", treesAreGuarded},
@@ -96,6 +96,11 @@ var contract = []sentence{
 	{"Tree", "It is asked for each recipient when the publish is applied, so that a consent that ends stops what follows at its place in the order, and for each retained message when it is sent.", consentEndsInOrder},
 	{"Tree", "It runs inside the core and must not block.", panicsInTheCoreEndTheProcess},
 	{"Tree", "A panic ends the process.", panicsInTheCoreEndTheProcess},
+
+	{"WideTree", "WideTree is a Tree that shows itself to some users by filters whose first level is a wildcard, too.", wideTreesAreSeen},
+	{"WideTree", "If several hooks own a tree, all of them must be one and say so.", wideTreesAreSeen},
+	{"WideTree", "SeesWide reports whether such a filter, without $share and a group's name, shows user the trees; which of their topics is for MaySee to say.", wideTreesAreSeen},
+	{"WideTree", "It is asked when MaySee is, and as it is.", wideTreesAreSeen},
 
 	{"Observer", "Observer hears of events after their commit, on a goroutine of its own, in the order in which they took effect.", observersHearWhatIsCommitted},
 	{"Observer", "It delays nothing: its queue is bounded, and events that it is too slow for are dropped and counted.", observersDelayNothing},

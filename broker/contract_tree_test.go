@@ -111,3 +111,41 @@ func consentEndsInOrder(t *testing.T) {
 	sub.subscribe("own/kept", 1)
 	sub.want("own/kept", "r")
 }
+
+// wideTreesAreSeen: by filters that begin with a wildcard, live, retained and in turns,
+// for as long as the hook says so.
+func wideTreesAreSeen(t *testing.T) {
+	var withdrawn atomic.Bool
+	wide := wideTree{&tree{"own both", func(_, topic string) bool { return topic != "own/secret" }}, func(user, filter string) bool {
+		return user != "bob" && filter == "#" && !withdrawn.Load()
+	}}
+	narrow := &tree{"both", func(string, string) bool { return true }}
+	log := &logText{}
+	b, addr := start(t, broker.Config{Log: log.logger(), Hooks: []any{wide, narrow}})
+	for _, topic := range []string{"own/kept", "own/secret", "both/kept"} {
+		pub(t, b, &mqtt.Message{Topic: topic, Payload: []byte("r"), Retain: true})
+	}
+	listen := func(id, name, filter string) *client {
+		c := join(t, addr, id, user(name))
+		c.subscribe(filter, 1)
+		return c
+	}
+	ann, bob, other := listen("1", "ann", "#"), listen("2", "bob", "#"), listen("3", "ann", "+/x")
+	alone, mixed, mixedWith := listen("4", "eve", "$share/one/#"), listen("5", "ann", "$share/two/#"), listen("6", "bob", "$share/two/#")
+	ann.want("own/kept", "r")
+	for _, topic := range []string{"own/x", "own/secret", "both/x"} {
+		pub(t, b, &mqtt.Message{Topic: topic, Payload: []byte("1"), QoS: 1})
+	}
+	withdrawn.Store(true)
+	pub(t, b, &mqtt.Message{Topic: "own/x", Payload: []byte("2"), QoS: 1})
+	ann.want("own/x", "1")
+	alone.want("own/x", "1")
+	for _, c := range []*client{ann, bob, other, alone, mixed, mixedWith} {
+		c.quiet()
+	}
+	for _, line := range []string{"user=ann filter=# trees=both", `user=bob filter=# trees="both own"`} {
+		if !log.have(line) {
+			t.Errorf("the log does not say %s", line)
+		}
+	}
+}

@@ -63,6 +63,14 @@ type tree struct {
 func (t *tree) Trees() []string                { return strings.Fields(t.levels) }
 func (t *tree) MaySee(user, topic string) bool { return t.sees(user, topic) }
 
+// wideTree is a tree that says who sees it by a filter that begins with a wildcard.
+type wideTree struct {
+	*tree
+	wide func(user, filter string) bool
+}
+
+func (t wideTree) SeesWide(user, filter string) bool { return t.wide(user, filter) }
+
 type observer func(e hooks.Event)
 
 func (f observer) Observe(e hooks.Event) { f(e) }

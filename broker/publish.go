@@ -264,7 +264,7 @@ func (c *core) match(m *mqtt.Message, from *session) {
 		c.targets[s.matchAt].item.add(o, m)
 	})
 	c.groups.Match(m.Topic, func(f string, _ string, g *group) {
-		if tree && (wildFirst(f) || !c.groupSees(g, m.Topic)) {
+		if tree && !c.groupSees(g, f, m.Topic) {
 			return
 		}
 		t := target{grp: g, item: item{msg: m, from: &g.queue}}
