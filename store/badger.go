@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -76,12 +77,7 @@ func Open(dir string, o Options) (Store, Recovery, error) {
 	if free, _, err := Space(dir); err == nil && free < 6*mem && dropBallast(dir) {
 		o.Log.Warn("the disk is nearly full: the ballast file was given up so that the store can start", "free", free)
 	}
-	db, err := badger.Open(badger.DefaultOptions(dir).WithSyncWrites(true).
-		WithMemTableSize(mem).WithNumMemtables(2).WithValueThreshold(min(1<<20, mem/10)).
-		WithNumLevelZeroTables(4).WithNumLevelZeroTablesStall(10).WithNumCompactors(2).
-		WithCompression(options.None).WithBlockCacheSize(0).WithIndexCacheSize(16 << 20).
-		WithValueLogFileSize(64 << 20).WithDetectConflicts(false).WithMetricsEnabled(false).
-		WithNumVersionsToKeep(1).WithLogger(badgerLog{o.Log}))
+	db, err := openBadger(dir, mem, o)
 	switch {
 	case err != nil && strings.Contains(err.Error(), "Cannot acquire directory lock"): // Badger has no value for it
 		return nil, Recovery{}, ErrInUse
@@ -98,10 +94,48 @@ func Open(dir string, o Options) (Store, Recovery, error) {
 	return d, rec, nil
 }
 
+// openBadger opens Badger with memtables of mem bytes. Those of a process that had
+// larger ones and was killed don't fit: they are flushed with their own size first.
+func openBadger(dir string, mem int64, o Options) (*badger.DB, error) {
+	open := func(mem int64) (*badger.DB, error) {
+		return badger.Open(badger.DefaultOptions(dir).WithSyncWrites(true).
+			WithMemTableSize(mem).WithNumMemtables(2).WithValueThreshold(min(1<<20, mem/10)).
+			WithBaseTableSize(min(2<<20, mem/4)).WithNumLevelZeroTables(4).WithNumLevelZeroTablesStall(10).WithNumCompactors(2).
+			WithCompression(options.None).WithBlockCacheSize(0).WithIndexCacheSize(min(16<<20, o.Memory/16)).
+			WithValueLogFileSize(64 << 20).WithDetectConflicts(false).WithMetricsEnabled(false).
+			WithNumVersionsToKeep(1).WithLogger(badgerLog{o.Log}))
+	}
+	if was := leftMemTable(dir); was > mem {
+		o.Log.Warn("the last process had more memory, and was killed: what it left is written first", "memtable", was)
+		db, err := open(was)
+		if err != nil {
+			return nil, err
+		}
+		if err := db.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return open(mem)
+}
+
+// leftMemTable is the memtable size of the process that left memtables in dir: their
+// files were made twice as large. It is 0 if there are none.
+func leftMemTable(dir string) (size int64) {
+	files, _ := filepath.Glob(filepath.Join(dir, "*.mem")) // the pattern is good
+	for _, f := range files {
+		if fi, err := os.Stat(f); err == nil {
+			size = max(size, fi.Size()/2)
+		}
+	}
+	return size
+}
+
 // memTable is Badger's main lever on CPU once there are backlogs, and takes
 // three times its size of memory.
 func memTable(memory int64) int64 {
 	switch {
+	case memory <= 128<<20:
+		return 4 << 20
 	case memory <= 256<<20:
 		return 8 << 20
 	case memory < 2<<30:
