@@ -30,10 +30,14 @@ type Broker struct {
 	// handshakes has an element for each TLS handshake that goes on.
 	handshakes chan struct{}
 	hooks      hookSet
-	noSpace    atomic.Bool     // the disk is nearly full
-	memory     atomic.Int64    // Config.Memory
-	crowded    atomic.Bool     // memory is nearly used up
-	partials   atomic.Int64    // bytes of incomplete packets; see holdPartial
+	noSpace    atomic.Bool  // the disk is nearly full
+	memory     atomic.Int64 // Config.Memory
+	crowded    atomic.Bool  // memory is nearly used up
+	partials   atomic.Int64 // bytes of incomplete packets that have no room yet; see holdPartial
+	packets    room         // for large packets
+	connects   room         // for those of clients that are not signed in
+	weight     atomic.Int64 // what the commands in the core weigh that have no room in packets
+	mostWeight int64
 	ctx        context.Context // of what hooks do; ends with Close
 	stop       context.CancelFunc
 	stats      stats
@@ -94,13 +98,13 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log},
 	}
 	b.memory.Store(cfg.Memory)
+	b.divide(cfg)
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.hooks = sortHooks(cfg.Hooks)
 	b.core = &core{
 		b: b, cfg: cfg, log: cfg.Log, store: st, mail: mailbox{wake: make(chan struct{}, 1)},
 		bodies: make(map[uint64]int32), users: make(map[string]*user),
 		cur: &batch{n: 1}, commits: make(chan *batch, 1), inboxes: slices.ContainsFunc(cfg.Hooks, isApplier),
-		pages: pageTurns{most: max(runtime.GOMAXPROCS(0)/2, 1)},
 	}
 	if err := b.core.restore(time.Now()); err != nil {
 		return nil, errors.Join(err, st.Close())

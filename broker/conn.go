@@ -30,7 +30,10 @@ type conn struct {
 	limit     *time.Timer // waits for CONNECT
 	lately    byte        // reads without a second's pause, up to busyFrom
 	partial   []byte
-	held      int // of it, what counts in Broker.partials
+	held      int    // of it, what counts in Broker.partials
+	needs     int    // the length of the packet that has begun, if it is a large one
+	lease     *lease // its room in leased
+	leased    *room
 	aliases   mqtt.Aliases
 	out       []command // of the buffer that is being read
 	straight  []*conn   // those to whom bypass wrote
@@ -52,6 +55,7 @@ type conn struct {
 
 	spoke   atomic.Int64 // when it last sent something, since the broker's start
 	inCore  atomic.Int32 // commands that the core has not applied
+	awaits  atomic.Bool  // the reader waits for room, which is told there is some
 	room    chan struct{}
 	closing atomic.Bool
 	// isConnected is connected, for the timer that waits for CONNECT.
@@ -131,13 +135,19 @@ func (l *Limits) overridesKeepAlive(p *mqtt.Connect) bool {
 	return l.ServerKeepAlive != 0 && p.Version == mqtt.V5 && (p.KeepAlive == 0 || p.KeepAlive > l.ServerKeepAlive)
 }
 
-// left notes that the core has applied a command of the connection.
-func (c *conn) left(cmd *command) {
+// doneWith notes that the core has applied a command of a connection.
+func (c *core) doneWith(cn *conn, cmd *command) {
 	n := 1 + cmd.more
-	most := int32(c.b.share(inFlight, 1))
-	if now := c.inCore.Add(-n); now < most && now+n >= most {
+	now := cn.inCore.Add(-n)
+	switch {
+	case cmd.room > 0:
+		c.b.packets.give(int64(cmd.room))
+	case cmd.counted:
+		c.applied += int64(n)
+	}
+	if cn.awaits.Load() && (now == 0 || now < inFlight && now+n >= inFlight) {
 		select {
-		case c.room <- struct{}{}:
+		case cn.room <- struct{}{}:
 		default:
 		}
 	}
@@ -148,25 +158,42 @@ func (c *conn) submit() {
 	if len(c.out) == 0 {
 		return
 	}
-	sum := int32(0)
+	sum, small := int32(0), int64(0)
 	for i := range c.out {
-		sum += 1 + c.out[i].more
+		n := 1 + c.out[i].more
+		if sum += n; c.out[i].room == 0 {
+			c.out[i].counted = true
+			small += int64(n)
+		}
 	}
 	c.inCore.Add(sum)
+	c.b.weight.Add(small)
 	c.b.core.mail.post(c.out...)
 	clear(c.out)
 	c.out = c.out[:0]
 }
 
-// await waits while the core has too many commands of this connection. Only the
-// reader does: a worker has others to serve.
+// await waits while the core has too many commands of this connection, or of all
+// and some of this one. Only the reader does: a worker has others to serve.
 func (c *conn) await() {
-	for c.inCore.Load() >= int32(c.b.share(inFlight, 1)) && !c.closing.Load() {
+	if !c.ahead() {
+		return
+	}
+	c.awaits.Store(true)
+	for c.ahead() && !c.closing.Load() {
 		select {
 		case <-c.room:
 		case <-time.After(time.Second): // a closed connection looks again
 		}
 	}
+	c.awaits.Store(false)
+}
+
+// ahead reports whether the core has so many commands that no more should be read.
+// Who has none there goes on.
+func (c *conn) ahead() bool {
+	n := c.inCore.Load()
+	return n >= inFlight || n > 0 && c.b.weight.Load() > c.b.mostWeight
 }
 
 // remote is the peer's address, for the log.

@@ -29,7 +29,6 @@ type core struct {
 	index    mqtt.Index[*session, subOptions] // read by QoS 0 publishers
 	groups   mqtt.Index[string, *group]       // read by QoS 0 publishers
 	sweep    sweep
-	pages    pageTurns
 	topics   retained.Topics
 	bodies   map[uint64]int32 // references to shared bodies
 	fans     map[fanKey][]*fan
@@ -53,6 +52,7 @@ type core struct {
 	releasing bool          // the effects of batch released are leaving
 	left      atomic.Uint64 // the last batch whose effects have left; read by QoS 0 publishers
 	openBytes int
+	applied   int64       // of Broker.weight, since the last flush
 	outputs   [][]*conn   // by flusher: those that have output since the last flush
 	commits   chan *batch // to the committer; closed by loop
 	parked    []*conn
@@ -145,6 +145,7 @@ type command struct {
 	id   uint16
 	dup  bool
 	more int32 // what it weighs beside 1; see inFlight
+	room int32 // what it has of Broker.packets, in bytes
 	ack  mqtt.Ack
 	msg  *mqtt.Message
 	from *hooks.Publish // set if a hook prepared something for the Appliers
@@ -152,6 +153,7 @@ type command struct {
 	call func()
 	// passing means that call writes nothing, or sees to it by itself.
 	passing bool
+	counted bool // it counts in Broker.weight
 }
 
 // flushEvery is after how many commands of a long round output is handed on.
@@ -240,7 +242,7 @@ func (c *core) take(cmd command) {
 			c.parked = append(c.parked, cn)
 			return
 		}
-		cn.left(&cmd)
+		c.doneWith(cn, &cmd)
 		return
 	}
 	c.apply(cmd)
@@ -257,7 +259,7 @@ func (c *core) resumeParked() {
 	c.parked = nil
 	for _, cn := range waiting {
 		for len(cn.parked) > 0 && c.apply(cn.parked[0]) {
-			cn.left(&cn.parked[0])
+			c.doneWith(cn, &cn.parked[0])
 			cn.parked = cn.parked[1:]
 		}
 		if len(cn.parked) > 0 {

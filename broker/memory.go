@@ -33,6 +33,7 @@ func (b *Broker) watchMemory() {
 		select {
 		case <-tick.C:
 			b.lookAtMemory()
+			b.hurry()
 		case <-b.ctx.Done():
 			return
 		}
@@ -70,19 +71,30 @@ func (b *Broker) share(bound, least int) int {
 	return bound
 }
 
-// smallPartial is how much of an incomplete packet every connection may have, in
-// bytes; the rest is counted for all together.
-const smallPartial = 4 << 10
-
-// partialShare is the part of Config.Memory that the beginnings of incomplete packets
-// may take: those of clients that are signed in, and of others.
+// The parts of Config.Memory that what comes in may take: large packets of clients that
+// are signed in, and of others; commands in the core; and the beginnings of packets
+// that have no room yet.
 const (
-	partialShare       = 4
-	partialShareBefore = 16
+	packetsShare  = 8
+	connectsShare = 16
+	inCoreShare   = 8
+	partialShare  = 16
 )
 
-// holdPartial notes how large the connection's incomplete packet is, and fails if all
-// connections hold too much of such.
+// divide gives each its part of the memory.
+func (b *Broker) divide(cfg Config) {
+	least := int64(cfg.Limits.Packet)
+	b.packets.most = max(cfg.Memory/packetsShare, least)
+	b.connects.most = max(cfg.Memory/connectsShare, least)
+	b.mostWeight = cfg.Memory / inCoreShare >> 11 // see weigh
+}
+
+// smallPartial is how much of an incomplete packet every connection may have, in
+// bytes; the rest is counted for all together.
+const smallPartial = 1 << 10
+
+// holdPartial notes how large the beginning of a packet is that has no room yet, and
+// fails if all connections hold too much of such.
 func (c *conn) holdPartial(size int) error {
 	size = max(size-smallPartial, 0)
 	if size == c.held {
@@ -90,12 +102,7 @@ func (c *conn) holdPartial(size int) error {
 	}
 	grown := size - c.held
 	c.held = size
-	total := c.b.partials.Add(int64(grown))
-	most := c.b.cfg.Memory / partialShareBefore
-	if c.connected {
-		most = c.b.cfg.Memory / partialShare
-	}
-	if grown > 0 && total > most {
+	if total := c.b.partials.Add(int64(grown)); grown > 0 && total > c.b.cfg.Memory/partialShare {
 		c.b.often.warn("a connection was closed: all together have sent too much of packets that are not complete", "client", c.identity.Client, "remote", c.remote())
 		return &mqtt.Error{Reason: mqtt.QuotaExceeded, Clause: "MQTT-4.13", Text: "the server holds as many incomplete packets as it may"}
 	}

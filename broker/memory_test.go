@@ -5,7 +5,9 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/mqtt"
@@ -82,9 +84,10 @@ func TestSessionsAreBounded(t *testing.T) {
 	}
 }
 
-// Beginnings of packets that never end take no more than their part of the memory.
+// Beginnings of packets that never end take no more than their part of the memory: who
+// finds no room waits, before CONNECT as long as that may take.
 func TestIncompletePacketsAreBounded(t *testing.T) {
-	b, addr := start(t, broker.Config{Memory: 64 << 20})
+	b, addr := start(t, broker.Config{Memory: 64 << 20, Limits: broker.Limits{Connect: 500 * time.Millisecond}})
 	whole := mqtt.AppendConnect(nil, &mqtt.Connect{Version: mqtt.V5, ClientID: strings.Repeat("c", 60_000), Username: strings.Repeat("u", 60_000), HasUsername: true})
 	var open []net.Conn
 	closed := 0
@@ -95,7 +98,7 @@ func TestIncompletePacketsAreBounded(t *testing.T) {
 		}
 		open = append(open, c.nc)
 	}
-	until(t, "100 of 200 are closed; 4 MB have room for 35", func() bool { return b.Stats().Malformed+uint64(closed) >= 100 })
+	until(t, "all are closed; 4 MB have room for 35 at a time", func() bool { return b.Stats().Malformed+uint64(closed) >= 200 })
 	for _, nc := range open {
 		nc.Close()
 	}
@@ -159,5 +162,31 @@ func TestWhenMemoryIsUsedUpNothingNewIsTaken(t *testing.T) {
 		if !got[mqtt.PUBLISH] || !got[mqtt.PUBACK] {
 			t.Fatalf("message %d: got %v", i, got)
 		}
+	}
+}
+
+// More large packets at once than there is room for wait: nobody is refused.
+func TestLargePacketsWaitForRoom(t *testing.T) {
+	b, addr := start(t, broker.Config{Memory: 32 << 20}) // 4 MB of them have room for 20
+	var wg sync.WaitGroup
+	for i := range 60 {
+		c := dial(t, addr, mqtt.V5)
+		c.connect(fmt.Sprint(i))
+		p := mqtt.AppendPublish(nil, &mqtt.Publish{Topic: []byte("t"), Payload: make([]byte, 200_000), QoS: 1, ID: 1}, mqtt.V5)
+		if _, err := c.nc.Write(p[:100_000]); err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			if _, err := c.nc.Write(p[100_000:]); err != nil {
+				t.Error(err)
+			}
+			if a := c.wantAck(mqtt.PUBACK, 1); a.Reason >= 0x80 {
+				t.Errorf("client %d: %v", i, a.Reason)
+			}
+		})
+	}
+	wg.Wait()
+	if s := b.Stats(); s.Malformed != 0 {
+		t.Errorf("%d were closed", s.Malformed)
 	}
 }

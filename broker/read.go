@@ -58,6 +58,7 @@ func (c *conn) connectTimeout() {
 func (c *conn) end(err error) {
 	c.submit()
 	c.partial = nil
+	c.unclaim()
 	_ = c.holdPartial(0) // less never fails
 	reason, text := mqtt.Success, ""
 	var perr *mqtt.Error
@@ -92,6 +93,9 @@ func (c *conn) end(err error) {
 func (c *conn) readPlain() error {
 	small := make([]byte, 256)
 	for b := small; ; {
+		if err := c.mayRead(); err != nil {
+			return err
+		}
 		n, err := c.nc.Read(b)
 		if n > 0 {
 			if err := c.input(b[:n]); err != nil {
@@ -118,6 +122,9 @@ func (c *conn) readRaw() error {
 	var end error
 	err := c.raw.Read(func(fd uintptr) bool {
 		for {
+			if end = c.mayRead(); end != nil {
+				return true
+			}
 			b := getBuffer()
 			n, e := syscall.Read(int(fd), b[:cap(b)])
 			switch {
@@ -146,6 +153,12 @@ func (c *conn) readRaw() error {
 	return err
 }
 
+// mayRead waits until the connection may send more.
+func (c *conn) mayRead() error {
+	c.await()
+	return c.claim()
+}
+
 // errWorker says that a packet is for a worker, not for the reader.
 var errWorker = errors.New("broker: a packet for a worker")
 
@@ -168,7 +181,6 @@ func (c *conn) input(b []byte) error {
 			return err
 		})
 	}
-	c.await()
 	return err
 }
 
@@ -238,6 +250,9 @@ func (c *conn) parse(b []byte, reader bool) (rest []byte, err error) {
 		}
 		if had <= len(c.out) { // else they were handed over
 			weigh(c.out[had:], n)
+			c.handOver(c.out[had:])
+		} else {
+			c.unclaim()
 		}
 		if b = b[n:]; !reader {
 			c.flushStraight() // the next packet may have to wait for something
@@ -255,15 +270,21 @@ func (c *conn) light(first byte) bool {
 	return c.connected && (t >= mqtt.PUBLISH && t <= mqtt.PUBCOMP || t == mqtt.PINGREQ)
 }
 
-// remember keeps the beginning of a packet for the next read.
+// remember keeps the beginning of a packet for the next read. That of a large one
+// has a buffer for all of it once it has room; see claim.
 func (c *conn) remember(rest []byte) error {
 	switch {
 	case len(rest) == 0:
 		c.partial = nil
-	case len(c.partial) > 0:
-		c.partial = append(c.partial[:0], rest...)
+	case c.lease != nil: // rest is partial, which has grown
+		c.partial = rest
+		return nil
 	default:
-		c.partial = append([]byte(nil), rest...)
+		c.partial = append(make([]byte, 0, len(rest)), rest...)
 	}
-	return c.holdPartial(cap(c.partial))
+	c.needs = 0
+	if n := mqtt.Length(rest); n > bufferSize {
+		c.needs = n
+	}
+	return c.holdPartial(len(c.partial))
 }

@@ -113,7 +113,9 @@ func (c *conn) readTLS(s *socket) error {
 		default:
 			return err
 		}
-		c.await()
+		if err := c.mayRead(); err != nil {
+			return err
+		}
 	}
 }
 
@@ -136,7 +138,7 @@ func (c *conn) readReady() error {
 		if err != nil {
 			return err
 		}
-		if c.inCore.Load() >= inFlight {
+		if c.ahead() || c.needs > 0 && c.lease == nil {
 			break
 		}
 	}

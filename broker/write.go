@@ -272,6 +272,10 @@ func (c *core) soon(cn *conn) {
 // flush wakes the flushers for what the core has written since the last flush:
 // once for many connections, and many packets to one of them leave together.
 func (c *core) flush() {
+	if c.applied > 0 {
+		c.b.weight.Add(-c.applied)
+		c.applied = 0
+	}
 	for n, conns := range c.outputs {
 		if len(conns) > 0 {
 			c.b.flushers[n].add(conns...)

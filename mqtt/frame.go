@@ -37,6 +37,18 @@ func Frame(buf []byte, maxPacket int) (first byte, body []byte, n int, err error
 	return buf[0], buf[head : head+length : head+length], head + length, nil
 }
 
+// Length is the whole length in bytes of the packet that buf begins with, 0 if buf does
+// not say it yet.
+func Length(buf []byte) int {
+	for k, length := 1, 0; k < min(len(buf), 5); k++ {
+		length |= int(buf[k]&0x7f) << (7 * (k - 1))
+		if buf[k] < 0x80 {
+			return 1 + k + length
+		}
+	}
+	return 0
+}
+
 // appendLength appends a variable byte integer [MQTT-1.5.5].
 func appendLength(dst []byte, n int) []byte {
 	for n >= 0x80 {

@@ -11,11 +11,10 @@ import (
 	"strconv"
 
 	"github.com/geocast/geocast/geo"
-	"github.com/geocast/geocast/strictyaml"
 )
 
 func readCSV(r io.Reader) ([]geo.Fix, error) {
-	lines := csv.NewReader(&lineBound{r: r})
+	lines := csv.NewReader(r)
 	lines.ReuseRecord = true
 	first, err := lines.Read()
 	if err != nil {
@@ -46,7 +45,7 @@ func readCSV(r io.Reader) ([]geo.Fix, error) {
 func checkColumns(columns []string) error {
 	for i, c := range columns {
 		if !slices.Contains(trackFields, c) {
-			return fmt.Errorf("track: line 1: unknown column %q%s", c, strictyaml.DidYouMean(c, trackFields))
+			return fmt.Errorf("track: line 1: unknown column %q%s", c, didYouMean(c, trackFields))
 		}
 		if slices.Contains(columns[:i], c) {
 			return fmt.Errorf("track: line 1: column %q stands there twice", c)

@@ -17,6 +17,7 @@ type benchCmd struct {
 	Idle     benchIdleCmd     `cmd:"" help:"Hold idle connections to geocast, and print its memory for each."`
 	Return   benchReturnCmd   `cmd:"" help:"Kill geocast, and see how soon all clients are back."`
 	Retained benchRetainedCmd `cmd:"" help:"Retain messages on a million topics of geocast, and replay them."`
+	Memory   benchMemoryCmd   `cmd:"" help:"Make geocast hold as much as clients can, and see that it keeps to its memory."`
 	Compare  benchCompareCmd  `cmd:"" help:"Put every kind of load on geocast and on mosquitto in turn, and print the table."`
 }
 

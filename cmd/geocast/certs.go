@@ -4,9 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"os"
 	"sync/atomic"
-
-	"github.com/geocast/geocast/regular"
 )
 
 // certs are the certificate and the client CA of TLS listeners. It is safe for
@@ -28,7 +27,7 @@ func (c *certs) read() (*tls.Config, error) {
 	if c.files.Cert == "" {
 		return nil, nil
 	}
-	pair, err := readPair(c.files.Cert, c.files.Key)
+	pair, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
 	if err != nil {
 		return nil, fmt.Errorf("tls: %s and %s: %w", c.files.Cert, c.files.Key, err)
 	}
@@ -36,7 +35,7 @@ func (c *certs) read() (*tls.Config, error) {
 	if c.files.ClientCA == "" {
 		return t, nil
 	}
-	text, err := regular.Read(c.files.ClientCA)
+	text, err := os.ReadFile(c.files.ClientCA)
 	if err != nil {
 		return nil, fmt.Errorf("tls: client_ca: %w", err)
 	}
@@ -45,19 +44,6 @@ func (c *certs) read() (*tls.Config, error) {
 		return nil, fmt.Errorf("tls: client_ca: %s holds no certificate in PEM", c.files.ClientCA)
 	}
 	return t, nil
-}
-
-// readPair reads a certificate chain and its private key.
-func readPair(cert, key string) (pair tls.Certificate, err error) {
-	chain, err := regular.Read(cert)
-	if err != nil {
-		return pair, err
-	}
-	secret, err := regular.Read(key)
-	if err != nil {
-		return pair, err
-	}
-	return tls.X509KeyPair(chain, secret)
 }
 
 // set lets new connections have what was read.

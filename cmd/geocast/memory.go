@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// leastMemory is the smallest budget, in bytes, that is kept to: the store's compactions
+// take most of it when messages are large. See `geocast bench memory`.
+const leastMemory = 128 << 20
+
 // limitMemory makes Go's runtime keep to the budget, in bytes: nothing but it maps
 // anonymous memory here. A sixteenth is left for what it does not count. A
 // GOMEMLIMIT in the environment is somebody's decision and holds.

@@ -14,8 +14,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/geocast/geocast/regular"
-	"github.com/geocast/geocast/strictyaml"
+	"github.com/geocast/geocast/hooks/strictyaml"
 )
 
 // Errors of Add, SetSecret and Remove, for callers that test for them.
@@ -81,7 +80,7 @@ func edit(file string, change func(*script, map[string]User) error) error {
 		return err
 	}
 	defer unlock()
-	text, err := regular.Read(file)
+	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
