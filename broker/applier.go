@@ -69,14 +69,14 @@ func (c *core) finish(t *tx) (kept bool) {
 	kept = t.write()
 	for _, m := range t.more {
 		if t.depth+1 > hooks.MaxDepth {
-			c.log.Warn("a hook's publish was refused: too deep", "hook", t.a.Name(), "topic", m.Topic)
+			t.refused(m, errTooDeep)
 			continue
 		}
 		p := &hooks.Publish{Message: m, Depth: t.depth + 1}
 		consumed, k, err := c.applyHooks(p, nil)
 		kept = k || kept
 		if err != nil {
-			c.log.Warn("a hook's publish was refused", "hook", t.a.Name(), "topic", m.Topic, "err", err)
+			t.refused(m, err)
 		}
 		if err != nil || consumed {
 			continue
@@ -87,7 +87,7 @@ func (c *core) finish(t *tx) (kept bool) {
 		}
 		k, err = c.route(m, from)
 		if err != nil {
-			c.log.Warn("a hook's publish was refused", "hook", t.a.Name(), "topic", m.Topic, "err", err)
+			t.refused(m, err)
 			continue
 		}
 		if k {
@@ -102,6 +102,14 @@ func (c *core) finish(t *tx) (kept bool) {
 		}
 	}
 	return kept
+}
+
+var errTooDeep = errors.New("too deep: hooks publish in answer to each other")
+
+// refused notes that a message which an Applier wants published is not taken.
+func (t *tx) refused(m *mqtt.Message, err error) {
+	t.c.b.stats.refused.Add(1)
+	t.c.b.often.warn("a hook's publish was refused", "hook", t.a.Name(), "topic", m.Topic, "err", err)
 }
 
 // tickHooks gives the Appliers their share of time passing.

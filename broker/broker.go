@@ -105,6 +105,7 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 		b: b, cfg: cfg, log: cfg.Log, store: st, mail: mailbox{wake: make(chan struct{}, 1)},
 		bodies: make(map[uint64]int32), users: make(map[string]*user),
 		cur: &batch{n: 1}, commits: make(chan *batch, 1), inboxes: slices.ContainsFunc(cfg.Hooks, isApplier),
+		pages: pageTurns{most: max(runtime.GOMAXPROCS(0)/2, 1)},
 	}
 	if err := b.core.restore(time.Now()); err != nil {
 		return nil, errors.Join(err, st.Close())

@@ -4,11 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
 )
 
 // client is a scripted MQTT client: it sends packets and says what it got.
@@ -36,10 +38,19 @@ func start(t testing.TB, cfg broker.Config) (*broker.Broker, net.Addr) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	b, err := broker.New(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr, err := b.Listen("mqtt://127.0.0.1:0")
+	return listening(t, b, err)
+}
+
+// over starts a broker over a store in memory that the test has in its hands.
+func over(t *testing.T, st *store.Memory, all ...any) (*broker.Broker, net.Addr) {
+	t.Helper()
+	b, err := broker.NewOver(broker.Config{Log: quiet, Hooks: all}, st)
+	return listening(t, b, err)
+}
+
+// listening is a new broker, at a port that is closed when the test has ended.
+func listening(t testing.TB, b *broker.Broker, err error) (*broker.Broker, net.Addr) {
+	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +59,21 @@ func start(t testing.TB, cfg broker.Config) (*broker.Broker, net.Addr) {
 			t.Error(err)
 		}
 	})
+	addr, err := b.Listen("mqtt://127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	return b, addr
+}
+
+// hold makes commits wait until they are released, or the test has ended.
+func hold(t *testing.T, st *store.Memory) (release func()) {
+	t.Helper()
+	gate := make(chan struct{})
+	release = sync.OnceFunc(func() { close(gate) })
+	st.Hold(gate)
+	t.Cleanup(release)
+	return release
 }
 
 // until waits for a state that comes by itself; it fails the test after ten seconds.
@@ -217,4 +242,21 @@ func pub(t testing.TB, b *broker.Broker, m *mqtt.Message) {
 	if err := b.Publish(context.Background(), m); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// join dials and connects.
+func join(t *testing.T, addr net.Addr, id string, change ...func(*mqtt.Connect)) *client {
+	t.Helper()
+	c := dial(t, addr, mqtt.V5)
+	if a := c.connect(id, change...); a.Reason >= 0x80 {
+		t.Fatalf("%s refused: %v", id, a.Reason)
+	}
+	return c
+}
+
+// say publishes at QoS 1 and returns the reason.
+func (c *client) say(topic, payload string) mqtt.Reason {
+	c.t.Helper()
+	c.publish(topic, payload, 1, 1)
+	return c.wantAck(mqtt.PUBACK, 1).Reason
 }

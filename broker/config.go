@@ -89,11 +89,16 @@ type Limits struct {
 	InboxBytes  int64
 	// Inboxes bounds how many people have one, default 1,000,000.
 	Inboxes int
-	// Retained and RetainedBytes bound the number of retained topics and what their
-	// messages take, about, default 10,000,000 and 10 GB; one that would go beyond is
-	// refused. Each is bounded by Packet, and goes at its expiry or with an empty one.
+	// Retained bounds the number of retained topics, default 5,000,000; each takes
+	// about 35 bytes of memory. RetainedBytes bounds what their messages take on disk,
+	// about, default 10 GB. One that would go beyond is refused; each is bounded by
+	// Packet, and goes at its expiry or with an empty one.
 	Retained      int
 	RetainedBytes int64
+	// RetainedKeep is how long one stays whose publisher gave it no shorter expiry.
+	// Default 0, for ever: MQTT has no other end for it, and who publishes a setting
+	// once expects it there after a year. Clients are told of no expiry by it.
+	RetainedKeep time.Duration
 	// ServerKeepAlive, if not 0, is the longest keep alive in seconds: an MQTT 5
 	// client that asks for a longer one, or for none, is told to use this.
 	ServerKeepAlive uint16
@@ -131,7 +136,7 @@ func (c Config) WithDefaults() Config {
 	def(&l.QueueKeep, 30*24*time.Hour)
 	def(&l.PendingMessages, 1000)
 	def(&l.PendingBytes, 1<<20)
-	def(&l.Retained, 10_000_000)
+	def(&l.Retained, 5_000_000)
 	def(&l.RetainedBytes, 10<<30)
 	def(&l.InboxKeep, 30*24*time.Hour)
 	def(&l.InboxEvents, 100_000)
@@ -170,6 +175,9 @@ func (l Limits) Validate() error {
 	}
 	if l.Topic < 1 || l.Topic > store.MaxKey-8 {
 		return fmt.Errorf("broker: Topic %d is not in 1..%d", l.Topic, store.MaxKey-8)
+	}
+	if l.RetainedKeep < 0 {
+		return fmt.Errorf("broker: RetainedKeep %v is below 0", l.RetainedKeep)
 	}
 	if l.TopicLevels < 1 || l.TopicLevels > 65535 {
 		return fmt.Errorf("broker: TopicLevels %d is not in 1..65535", l.TopicLevels)

@@ -120,6 +120,7 @@ func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 	if s.inbox != nil {
 		c.reopenInbox(s)
 	}
+	c.resumeReplays(s)
 	s.out = nil
 	s.window = uint16(min(int(p.ReceiveMaximum), c.cfg.Limits.Window))
 	c.watch(cn)

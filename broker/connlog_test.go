@@ -1,55 +1,16 @@
 package broker_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
-	"regexp"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
 )
-
-// lines collects what is logged.
-type lines struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-// want waits for a line that matches.
-func (l *lines) want(t *testing.T, pattern string) {
-	t.Helper()
-	re := regexp.MustCompile(pattern)
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
-		l.mu.Lock()
-		text := l.text.String()
-		l.mu.Unlock()
-		if re.MatchString(text) {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("no line matches %s in\n%s", pattern, text)
-		}
-	}
-}
-
-func (l *lines) count(part string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), part)
-}
 
 // onlyAnn lets ann in.
 type onlyAnn struct{}
@@ -64,7 +25,7 @@ func (onlyAnn) Authenticate(_ context.Context, c *hooks.Credentials) (hooks.Iden
 // One line when a client is in, one when it is gone, with the reason; and one when
 // it is not let in.
 func TestLogSaysWhoCameAndWhyTheyWent(t *testing.T) {
-	log := &lines{}
+	log := &logText{}
 	_, addr := start(t, broker.Config{Hooks: []any{onlyAnn{}}, Log: slog.New(slog.NewTextHandler(log, nil))})
 	ann := func(p *mqtt.Connect) { p.Username, p.HasUsername = "ann", true }
 	for _, row := range []struct {

@@ -1,22 +1,12 @@
 package broker_test
 
 import (
-	"bytes"
-	"context"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"log/slog"
-	"net"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
-
-	"github.com/geocast/geocast/broker"
-	"github.com/geocast/geocast/hooks"
-	"github.com/geocast/geocast/mqtt"
-	"github.com/geocast/geocast/store"
 )
 
 // sentence is a sentence of the contract in hooks/hooks.go and the test that fails
@@ -98,7 +88,7 @@ var contract = []sentence{
 
 	{"Tree", "Tree is implemented by a hook that owns topic trees, such as `users/…`.", treesAreGuarded},
 	{"Tree", "What is published in one reaches a subscriber only if the hook says so, all hooks that own it.", treesAreGuarded},
-	{"Tree", "A filter whose first level is a wildcard does not see it.", treesAreGuarded},
+	{"Tree", "A filter whose first level is a wildcard does not see it, unless the hook is a [WideTree] that says so.", treesAreGuarded},
 	{"Tree", "A publish does not go back to the connection that sent it.", treesAreGuarded},
 	{"Tree", "No will is retained there, and at most QoS 1 is granted.", treesKeepNoWill},
 	{"Tree", "Trees are the first topic levels that it owns; read once, at start.", treesAreGuarded},
@@ -106,6 +96,11 @@ var contract = []sentence{
 	{"Tree", "It is asked for each recipient when the publish is applied, so that a consent that ends stops what follows at its place in the order, and for each retained message when it is sent.", consentEndsInOrder},
 	{"Tree", "It runs inside the core and must not block.", panicsInTheCoreEndTheProcess},
 	{"Tree", "A panic ends the process.", panicsInTheCoreEndTheProcess},
+
+	{"WideTree", "WideTree is a Tree that shows itself to some users by filters whose first level is a wildcard, too.", wideTreesAreSeen},
+	{"WideTree", "If several hooks own a tree, all of them must be one and say so.", wideTreesAreSeen},
+	{"WideTree", "SeesWide reports whether such a filter, without $share and a group's name, shows user the trees; which of their topics is for MaySee to say.", wideTreesAreSeen},
+	{"WideTree", "It is asked when MaySee is, and as it is.", wideTreesAreSeen},
 
 	{"Observer", "Observer hears of events after their commit, on a goroutine of its own, in the order in which they took effect.", observersHearWhatIsCommitted},
 	{"Observer", "It delays nothing: its queue is bounded, and events that it is too slow for are dropped and counted.", observersDelayNothing},
@@ -167,179 +162,5 @@ func sentences(t *testing.T) (all [][2]string) {
 		}
 		return false
 	})
-	return all
-}
-
-// The hooks of these tests are functions.
-
-type authenticator func(ctx context.Context, c *hooks.Credentials) (hooks.Identity, error)
-
-func (f authenticator) Authenticate(ctx context.Context, c *hooks.Credentials) (hooks.Identity, error) {
-	return f(ctx, c)
-}
-
-type authorizer func(r *hooks.Request) error
-
-func (f authorizer) Authorize(r *hooks.Request) error { return f(r) }
-
-type gate struct {
-	filters string
-	look    func(ctx context.Context, p *hooks.Publish, r hooks.Reader) error
-}
-
-func (g *gate) Filters() []string { return strings.Fields(g.filters) }
-func (g *gate) Gate(ctx context.Context, p *hooks.Publish, r hooks.Reader) error {
-	return g.look(ctx, p, r)
-}
-
-type applier struct {
-	name, filters string
-	apply         func(tx hooks.Tx, p *hooks.Publish) error
-	verdict       hooks.Verdict
-	restore       func(r hooks.Reader, now int64) error
-	tick          func(tx hooks.Tx) int64
-}
-
-func (a *applier) Name() string      { return a.name }
-func (a *applier) Filters() []string { return strings.Fields(a.filters) }
-func (a *applier) Restore(r hooks.Reader, now int64) error {
-	if a.restore == nil {
-		return nil
-	}
-	return a.restore(r, now)
-}
-func (a *applier) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
-	return a.verdict, a.apply(tx, p)
-}
-func (a *applier) Tick(tx hooks.Tx) int64 {
-	if a.tick == nil {
-		return 0
-	}
-	return a.tick(tx)
-}
-
-type tree struct {
-	levels string
-	sees   func(user, topic string) bool
-}
-
-func (t *tree) Trees() []string                { return strings.Fields(t.levels) }
-func (t *tree) MaySee(user, topic string) bool { return t.sees(user, topic) }
-
-type observer func(e hooks.Event)
-
-func (f observer) Observe(e hooks.Event) { f(e) }
-
-// boom owns a tree at which it panics.
-type boom struct{}
-
-func (boom) Trees() []string            { return []string{"boom"} }
-func (boom) MaySee(string, string) bool { panic("boom") }
-
-// logText is a log that tests read.
-type logText struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logText) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logText) have(text string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.buf.String(), text)
-}
-
-// count is how many lines hold text.
-func (l *logText) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.buf.String(), text)
-}
-
-func (l *logText) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
-
-// over starts a broker over a store in memory that the test has in its hands.
-func over(t *testing.T, st *store.Memory, all ...any) (*broker.Broker, net.Addr) {
-	t.Helper()
-	b, err := broker.NewOver(broker.Config{Log: quiet, Hooks: all}, st)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr, err := b.Listen("mqtt://127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return b, addr
-}
-
-// hold makes commits wait until they are released, or the test has ended.
-func hold(t *testing.T, st *store.Memory) (release func()) {
-	t.Helper()
-	gate := make(chan struct{})
-	release = sync.OnceFunc(func() { close(gate) })
-	st.Hold(gate)
-	t.Cleanup(release)
-	return release
-}
-
-// join dials and connects.
-func join(t *testing.T, addr net.Addr, id string, change ...func(*mqtt.Connect)) *client {
-	t.Helper()
-	c := dial(t, addr, mqtt.V5)
-	if a := c.connect(id, change...); a.Reason >= 0x80 {
-		t.Fatalf("%s refused: %v", id, a.Reason)
-	}
-	return c
-}
-
-// say publishes at QoS 1 and returns the reason.
-func (c *client) say(topic, payload string) mqtt.Reason {
-	c.t.Helper()
-	c.publish(topic, payload, 1, 1)
-	return c.wantAck(mqtt.PUBACK, 1).Reason
-}
-
-// want compares a list that a hook has made with what a test wants.
-func wantList(t *testing.T, got []string, want ...string) {
-	t.Helper()
-	if strings.Join(got, "|") != strings.Join(want, "|") {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-// list is a list of what hooks saw, from any goroutine.
-type list struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (l *list) add(s string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, s)
-}
-
-func (l *list) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.all)
-}
-
-// take returns the list and empties it.
-func (l *list) take() []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	all := l.all
-	l.all = nil
 	return all
 }

@@ -29,6 +29,7 @@ type core struct {
 	index    mqtt.Index[*session, subOptions] // read by QoS 0 publishers
 	groups   mqtt.Index[string, *group]       // read by QoS 0 publishers
 	sweep    sweep
+	pages    pageTurns
 	topics   retained.Topics
 	bodies   map[uint64]int32 // references to shared bodies
 	fans     map[fanKey][]*fan

@@ -27,60 +27,86 @@ func (c *core) publish(s *session, cmd *command) bool {
 	if keeps && !noSpace {
 		return false // passing traffic does not wait for the disk
 	}
-	cn := cmd.conn
-	if cmd.qos > 0 {
-		if cn.version == mqtt.V5 && cn.unacked >= c.cfg.Limits.ReceiveMaximum {
-			c.drop(cn, mqtt.ReceiveMaximumExceeded, "more unacknowledged publishes than Receive Maximum") // [MQTT-3.3.4-9]
-			return true
-		}
-		cn.unacked++
-	}
-	ack := mqtt.Ack{Type: mqtt.PUBACK, ID: cmd.id}
-	if cmd.qos == 2 {
-		ack.Type = mqtt.PUBREC
-		if _, again := s.in2[cmd.id]; again {
-			c.emit(cn, false, effect{conn: cn, ack: ack})
-			return true
-		}
-		if len(s.in2) >= most2 {
-			c.drop(cn, mqtt.ReceiveMaximumExceeded, "more QoS 2 publishes that were never released than a session may have")
-			return true
-		}
-	}
-	if keeps {
-		c.refuse(cn, false, refused{cmd.msg.Topic, cmd.qos, cmd.id, errNoSpace})
+	if cmd.qos > 0 && c.answered(s, cmd) {
 		return true
 	}
-	var consumed, kept bool
-	var err error
+	kept, err := false, error(errNoSpace)
+	if !keeps {
+		kept, err = c.happen(s, cmd)
+	}
+	if err != nil {
+		c.refuse(cmd.conn, kept, refused{cmd.msg.Topic, cmd.qos, cmd.id, err})
+		return true
+	}
+	if kept {
+		c.keep(cmd.conn)
+	}
+	c.release(cmd.conn, kept)
+	c.published(cmd, kept)
+	return true
+}
+
+// answered takes a publish of QoS 1 or 2 into the receive quota, and reports whether
+// that is all there is to do: it is a QoS 2 retry, or one too many.
+func (c *core) answered(s *session, cmd *command) bool {
+	cn := cmd.conn
+	if cn.version == mqtt.V5 && cn.unacked >= c.cfg.Limits.ReceiveMaximum {
+		c.drop(cn, mqtt.ReceiveMaximumExceeded, "more unacknowledged publishes than Receive Maximum") // [MQTT-3.3.4-9]
+		return true
+	}
+	cn.unacked++
+	if cmd.qos < 2 {
+		return false
+	}
+	if _, again := s.in2[cmd.id]; again {
+		c.emit(cn, false, effect{conn: cn, ack: cmd.answer()})
+		return true
+	}
+	if len(s.in2) >= most2 {
+		c.drop(cn, mqtt.ReceiveMaximumExceeded, "more QoS 2 publishes that were never released than a session may have")
+		return true
+	}
+	return false
+}
+
+// answer is the positive acknowledgement of a publish.
+func (cmd *command) answer() mqtt.Ack {
+	if cmd.qos == 2 {
+		return mqtt.Ack{Type: mqtt.PUBREC, ID: cmd.id}
+	}
+	return mqtt.Ack{Type: mqtt.PUBACK, ID: cmd.id}
+}
+
+// happen lets a publish have its effects: those of the Appliers, the copies of its
+// recipients, who are then in c.targets, and its QoS 2 identifier. It reports whether
+// something was written, by an Applier also if it is refused.
+func (c *core) happen(s *session, cmd *command) (kept bool, err error) {
+	consumed := false
 	if c.wanted(cmd.msg.Topic) {
-		consumed, kept, err = c.applyHooks(cmd.hooked(cn), cn)
+		consumed, kept, err = c.applyHooks(cmd.hooked(cmd.conn), cmd.conn)
 	}
 	c.targets = c.targets[:0]
 	if err == nil && !consumed {
-		var k bool
-		k, err = c.route(cmd.msg, s)
-		kept = k || kept
+		var stored bool
+		stored, err = c.route(cmd.msg, s)
+		kept = stored || kept
 	}
-	if err != nil {
-		c.refuse(cn, kept, refused{cmd.msg.Topic, cmd.qos, cmd.id, err})
-		return true
-	}
-	if cmd.qos == 2 {
+	if err == nil && cmd.qos == 2 {
 		kept = c.received2(s, cmd.id) || kept
 	}
-	if kept {
-		c.keep(cn)
-	}
-	c.release(cn, kept)
+	return kept, err
+}
+
+// published tells the Observers and the publisher, once what was kept is on disk.
+func (c *core) published(cmd *command, kept bool) {
+	cn := cmd.conn
 	if len(c.b.hooks.observers) > 0 {
 		e := hooks.Event{Kind: hooks.Published, Identity: cn.identity, Message: cmd.msg, At: c.clock.now}
 		c.emit(cn, kept, effect{do: func() { c.b.observe(e) }})
 	}
 	if cmd.qos > 0 {
-		c.emit(cn, kept, effect{conn: cn, ack: ack})
+		c.emit(cn, kept, effect{conn: cn, ack: cmd.answer()})
 	}
-	return true
 }
 
 // most2 is how many QoS 2 identifiers of a session may wait for their PUBREL: its
@@ -134,7 +160,7 @@ func (c *core) route(m *mqtt.Message, from *session) (kept bool, err error) {
 		return false, err
 	}
 	if m.Retain {
-		c.retain(m)
+		c.retain(m, from)
 	}
 	c.b.stats.routed(len(c.targets))
 	kept = sessions+groups > 0 || m.Retain
@@ -238,7 +264,7 @@ func (c *core) match(m *mqtt.Message, from *session) {
 		c.targets[s.matchAt].item.add(o, m)
 	})
 	c.groups.Match(m.Topic, func(f string, _ string, g *group) {
-		if tree && (wildFirst(f) || !c.groupSees(g, m.Topic)) {
+		if tree && !c.groupSees(g, f, m.Topic) {
 			return
 		}
 		t := target{grp: g, item: item{msg: m, from: &g.queue}}
@@ -281,15 +307,21 @@ func (c *core) storeBody(m *mqtt.Message, n int) uint64 {
 }
 
 // retain sets or clears what stays on the message's topic [MQTT-3.3.1-5, -6].
-func (c *core) retain(m *mqtt.Message) {
+func (c *core) retain(m *mqtt.Message, from *session) {
 	c.changes(m.Topic)
 	if len(m.Payload) == 0 {
 		c.cur.w.Delete(tableRetained, []byte(m.Topic))
 		c.topics.Delete(m.Topic)
 		return
 	}
-	rec := retained.AppendRecord(nil, c.stamp, m)
+	r := c.record(m, from)
+	rec := r.Append(nil)
 	c.cur.w.Put(tableRetained, []byte(m.Topic), rec)
 	c.topics.Set(m.Topic, len(rec))
-	c.sweep.Expect(m.Expires)
+	c.sweep.Expect(c.term().Ends(&r))
+}
+
+// record is what is stored of a retained message.
+func (c *core) record(m *mqtt.Message, from *session) retained.Record {
+	return retained.Record{Stamp: c.stamp, At: c.clock.now, Source: from.source(), Message: m}
 }

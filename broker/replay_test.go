@@ -2,11 +2,15 @@ package broker_test
 
 import (
 	"fmt"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/store"
 )
 
 // A wildcard subscription brings every retained message, in topic order, at QoS 0
@@ -48,5 +52,275 @@ func TestAReplayBeginsWhileEveryBatchRetainsSomething(t *testing.T) {
 			one()
 		}
 		c.expect("old", "x")
+	})
+}
+
+// slowReads is a store whose scans are answered late, by what stood when they began.
+type slowReads struct {
+	store.Store
+	mu   sync.Mutex
+	gate chan struct{} // if set, a scan that found something waits for it
+}
+
+func (s *slowReads) hold() (goOn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	gate := make(chan struct{})
+	s.gate = gate
+	return sync.OnceFunc(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.gate = nil
+		close(gate)
+	})
+}
+
+func (s *slowReads) Scan(t store.Table, prefix, from []byte, fn func(key, value []byte) store.Next) error {
+	err := s.Store.Scan(t, prefix, from, fn)
+	s.mu.Lock()
+	gate := s.gate
+	s.mu.Unlock()
+	if gate != nil {
+		<-gate
+	}
+	return err
+}
+
+// A page that was read before a change was on disk, and comes after it was delivered,
+// brings nothing old: what is live never moves back.
+func TestAReplayBringsNothingOlderThanWhatWasDelivered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := store.NewMemory()
+		slow := &slowReads{Store: mem}
+		b, err := broker.NewOver(broker.Config{Log: quiet}, slow)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &sim{t: t, b: b, mem: mem, goOn: func() {}}
+		defer s.stop()
+		const n = 300 // more than is read ahead
+		for i := range n {
+			stay(t, b, fmt.Sprintf("t/%03d", i), "old", 0)
+		}
+		sub, p := s.joins(mqtt.V5, "sub", still), s.joins(mqtt.V5, "p", still)
+		sub.subscribe("t/#", 1)
+		first := sub.expect("t/000", "old")
+		goOn := s.hold()
+		p.publish("t/299", "new", 1, 1, retain) // it waits for the disk
+		synctest.Wait()
+		sub.ack(mqtt.PUBACK, first.ID)
+		synctest.Wait()
+		read := slow.hold()
+		defer read()
+		defer goOn()
+		got := ""
+		for i := 1; i < 192; i++ { // the next page is read, and held
+			sub.want(fmt.Sprintf("t/%03d", i), "old")
+		}
+		synctest.Wait()
+		goOn()
+		p.wantAck(mqtt.PUBACK, 1)
+		synctest.Wait()
+		read()
+		for range n - 192 {
+			m := sub.message()
+			if sub.ack(mqtt.PUBACK, m.ID); string(m.Topic) == "t/299" {
+				got += string(m.Payload)
+			}
+		}
+		sub.nothing()
+		if got != "new" {
+			t.Errorf("t/299 came as %q", got)
+		}
+	})
+}
+
+// Who subscribes again and again before a replay can begin has one, not as many as
+// it has asked for.
+func TestOneFilterHasOneReplay(t *testing.T) {
+	simulate(t, broker.Config{}, func(s *sim) {
+		for i := range 10 {
+			stay(t, s.b, fmt.Sprint("t/", i), "x", 0)
+		}
+		c, p := s.joins(mqtt.V5, "c", still), s.joins(mqtt.V5, "p", still)
+		goOn := s.hold()
+		p.publish("u", "x", 1, 1, retain) // replays wait for it
+		synctest.Wait()
+		for range 50 {
+			c.subscribe("t/#", 1)
+		}
+		c.nothing()
+		goOn()
+		for i := range 10 {
+			c.want(fmt.Sprint("t/", i), "x")
+		}
+		c.nothing()
+	})
+}
+
+// What changed at QoS 0 while a session was away is in no queue: its replay brings it
+// when it goes on.
+func TestAReplayThatGoesOnBringsWhatNoQueueKept(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		restart func(*sim)
+	}{{"in one run", func(*sim) {}}, {"over a crash", (*sim).crash}} {
+		t.Run(test.name, func(t *testing.T) {
+			simulate(t, broker.Config{}, func(s *sim) {
+				const n = 300
+				for i := range n {
+					stay(t, s.b, fmt.Sprintf("t/%03d", i), "old", 0)
+				}
+				c := s.joins(mqtt.V5, "c", month)
+				c.subscribe("t/#", 1)
+				c.want("t/000", "old")
+				c.nc.Close()
+				time.Sleep(2 * time.Second) // it is gone, and so is noted
+				for _, m := range []mqtt.Message{{Topic: "t/298", QoS: 0}, {Topic: "t/299", QoS: 1}} {
+					m.Payload, m.Retain = []byte("new"), true
+					pub(t, s.b, &m)
+				}
+				test.restart(s)
+				c = s.joins(mqtt.V5, "c", month)
+				got := map[string]string{}
+				for range n { // what was under way comes again
+					m := c.message()
+					if m.QoS == 1 {
+						c.ack(mqtt.PUBACK, m.ID)
+					}
+					got[string(m.Topic)] += fmt.Sprintf("%s %v,", m.Payload, m.Retain)
+					if len(got) == n-1 || len(got) == n && got["t/299"] != "" {
+						break
+					}
+				}
+				if got["t/297"] != "old true," || got["t/298"] != "new true," || got["t/299"] != "new false," {
+					t.Errorf("got %q, %q and %q", got["t/297"], got["t/298"], got["t/299"])
+				}
+				c.nothing()
+			})
+		})
+	}
+}
+
+// What is replayed, with every option and whatever goes on meanwhile.
+func TestWhatIsReplayed(t *testing.T) {
+	const n = 400 // a window and what is read ahead, and more
+	topic := func(i int) string { return fmt.Sprintf("t/%03d", i) }
+	ask := func(change ...func(*mqtt.Subscription)) []mqtt.Subscription {
+		f := mqtt.Subscription{Filter: "t/#", QoS: 1}
+		for _, do := range change {
+			do(&f)
+		}
+		return []mqtt.Subscription{f}
+	}
+	one := func(p *mqtt.Connect) { still(p); p.ReceiveMaximum = 1 }
+	for _, test := range []struct {
+		name    string
+		connect func(*mqtt.Connect)
+		filters []mqtt.Subscription
+		after   int // what was received when `then` is done
+		then    func(s *sim, c *client)
+		want    func(topic string) int // how often each topic comes, nil: once; below 0: any number
+	}{
+		{name: "all of it", connect: still, filters: ask()},
+		{name: "with a window of 1", connect: one, filters: ask()},
+		{name: "two filters that both match", connect: still, filters: append(ask(), mqtt.Subscription{Filter: "+/+", QoS: 1}), want: func(string) int { return 2 }},
+		{name: "the same filter twice", connect: still, filters: append(ask(), ask()...)},
+		{name: "a shared subscription", connect: still, filters: []mqtt.Subscription{{Filter: "$share/g/t/#", QoS: 1}}, want: func(string) int { return 0 }},
+		{name: "retain handling 2", connect: still, filters: ask(func(f *mqtt.Subscription) { f.RetainHandling = 2 }), want: func(string) int { return 0 }},
+		{name: "retain handling 1", connect: still, filters: ask(func(f *mqtt.Subscription) { f.RetainHandling = 1 })},
+		{name: "retain handling 1 once more, half way", connect: still, filters: ask(), after: 10, then: func(_ *sim, c *client) {
+			c.send(mqtt.AppendSubscribe(nil, &mqtt.Subscribe{ID: 9, Filters: ask(func(f *mqtt.Subscription) { f.RetainHandling = 1 })}, c.v))
+		}},
+		{name: "No Local, what others published", connect: still, filters: ask(func(f *mqtt.Subscription) { f.NoLocal = true })},
+		{name: "an unsubscribe half way", connect: one, filters: ask(), after: 10, then: func(_ *sim, c *client) {
+			c.send(mqtt.AppendUnsubscribe(nil, &mqtt.Unsubscribe{ID: 9, Filters: []string{"t/#"}}, c.v))
+		}, want: func(topic string) int {
+			if topic > "t/200" {
+				return 0
+			}
+			return -1
+		}},
+		{name: "topics that are cleared half way", connect: one, filters: ask(), after: 10, then: func(s *sim, _ *client) {
+			for i := 300; i < n; i++ {
+				pub(s.t, s.b, &mqtt.Message{Topic: topic(i), Retain: true})
+			}
+		}},
+		{name: "topics that change half way", connect: one, filters: ask(), after: 10, then: func(s *sim, _ *client) {
+			for i := 300; i < n; i++ {
+				stay(s.t.(*testing.T), s.b, topic(i), "new", 0)
+			}
+		}},
+		{name: "topics that expire half way", connect: one, filters: ask(), after: 10, then: func(*sim, *client) { time.Sleep(2 * time.Minute) },
+			want: func(topic string) int {
+				if strings.HasSuffix(topic, "7") && topic > "t/200" {
+					return 0
+				}
+				return -1
+			}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			simulate(t, broker.Config{Limits: broker.Limits{Window: 16}}, func(s *sim) {
+				for i := range n {
+					seconds := 0
+					if i%10 == 7 {
+						seconds = 60
+					}
+					stay(t, s.b, topic(i), "x", seconds)
+				}
+				c := s.joins(mqtt.V5, "c", test.connect)
+				c.send(mqtt.AppendSubscribe(nil, &mqtt.Subscribe{ID: 1, Filters: test.filters}, c.v))
+				if first, _ := c.read(); mqtt.Type(first>>4) != mqtt.SUBACK {
+					t.Fatalf("%v came before SUBACK", mqtt.Type(first>>4))
+				}
+				got := map[string]int{}
+				for k := 0; ; k++ {
+					if k == test.after && test.then != nil {
+						test.then(s, c)
+					}
+					first, body, err := c.next(3 * time.Second)
+					if err != nil {
+						break
+					}
+					if mqtt.Type(first>>4) != mqtt.PUBLISH {
+						continue
+					}
+					var m mqtt.Publish
+					if err := m.Decode(first, body, c.v); err != nil {
+						t.Fatal(err)
+					}
+					if got[string(m.Topic)]++; m.QoS == 1 {
+						c.ack(mqtt.PUBACK, m.ID)
+					}
+				}
+				for i := range n {
+					want := 1
+					if test.want != nil {
+						want = test.want(topic(i))
+					}
+					if k := got[topic(i)]; want >= 0 && k != want {
+						s.t.Fatalf("%s came %d times, want %d", topic(i), k, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// No Local leaves out what the client itself has retained, also after a restart and on
+// another connection [MQTT-3.8.3-3].
+func TestNoLocalHoldsForRetainedMessages(t *testing.T) {
+	simulate(t, broker.Config{}, func(s *sim) {
+		c := s.joins(mqtt.V5, "c", still)
+		c.publish("t/own", "x", 1, 1, retain)
+		c.wantAck(mqtt.PUBACK, 1)
+		other := s.joins(mqtt.V5, "other", still)
+		other.publish("t/other", "x", 1, 1, retain)
+		other.wantAck(mqtt.PUBACK, 1)
+		s.restart()
+		c = s.joins(mqtt.V5, "c", still)
+		c.subscribeWith(0, mqtt.Subscription{Filter: "t/#", QoS: 1, NoLocal: true})
+		c.want("t/other", "x")
+		c.nothing()
 	})
 }

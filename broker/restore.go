@@ -256,13 +256,21 @@ func (c *core) restoreIn2(byID sessionList) error {
 }
 
 func (c *core) restoreRetained() error {
-	return c.store.Scan(tableRetained, nil, nil, func(key, v []byte) store.Next {
-		if _, m, err := retained.DecodeRecord(v); err == nil {
-			c.topics.Set(string(key), len(v))
-			c.sweep.Expect(m.Expires)
+	malformed := 0
+	err := c.store.Scan(tableRetained, nil, nil, func(key, v []byte) store.Next {
+		r, err := retained.Decode(v)
+		if err != nil {
+			malformed++
+			return store.Next{}
 		}
+		c.topics.Set(string(key), len(v))
+		c.sweep.Expect(c.term().Ends(&r))
 		return store.Next{}
 	})
+	if malformed > 0 {
+		c.log.Error("retained messages could not be read and are left out", "messages", malformed)
+	}
+	return err
 }
 
 // restoreBodies counts anew which shared bodies are still referred to. Bodies

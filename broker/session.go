@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"hash/fnv"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -63,6 +64,8 @@ type active struct {
 	dropped uint64
 	// replays are retained messages still to be sent, in order of SUBSCRIBE.
 	replays []*replay
+	// turn means that it waits for a page of a replay.
+	turn bool
 	// groups are the shared subscriptions that it is a member of.
 	groups map[*group]subOptions
 }
@@ -80,7 +83,7 @@ func (s *session) wake() *active {
 // the last batch whose effects have left: those of later ones refer to the queue.
 func (s *session) rest(released uint64) {
 	a := s.active
-	if a == nil || s.conn != nil || a.will != nil || a.inbox != nil || a.out != nil || a.dropped > 0 ||
+	if a == nil || s.conn != nil || a.will != nil || a.inbox != nil || a.out != nil || a.dropped > 0 || a.turn ||
 		len(a.in2)+len(a.replays)+len(a.groups)+a.queue.messages > 0 ||
 		max(uint64(a.queue.put), a.queue.cutIn) > released {
 		return
@@ -94,6 +97,17 @@ func (s *session) waits() *will {
 		return nil
 	}
 	return s.will
+}
+
+// source stands for the session's client in retained messages, also after a restart: 0
+// for no session. Nothing but No Local looks at it.
+func (s *session) source() uint64 {
+	if s == nil {
+		return 0
+	}
+	h := fnv.New64a()
+	h.Write([]byte(s.key.user + "\x00" + s.key.client)) //nolint:errcheck // a hash does not fail
+	return max(h.Sum64(), 1)
 }
 
 // log is where the session's undelivered messages are.

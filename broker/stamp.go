@@ -1,6 +1,10 @@
 package broker
 
-import "github.com/geocast/geocast/mqtt"
+import (
+	"maps"
+
+	"github.com/geocast/geocast/retained"
+)
 
 // stamps order the changes of retained messages against the replays: a replay is of
 // what stood at its SUBSCRIBE's place, also within one batch, and leaves out what
@@ -10,15 +14,15 @@ type stamps struct {
 	stamp uint64
 	// retainedIn is the last batch with a change in it.
 	retainedIn uint64
-	// reading is how many pages of replays are being read. changed are the topics
-	// that changed while any was, with their stamps; lostChanges counts how often it
-	// was emptied because it had become too large.
-	reading     int
-	changed     map[string]uint64
-	lostChanges int
+	// changed are the topics, by hash, that batches after forgotten have changed, with
+	// the last batch: a page that was read while that was not on disk holds what they
+	// were.
+	changed   map[uint64]uint64
+	forgotten uint64
 }
 
-// mostChanges bounds changed.
+// mostChanges bounds changed. It is far above what two batches hold, the open one and
+// the one that syncs.
 const mostChanges = 1 << 16
 
 // asOf is the place of a SUBSCRIBE.
@@ -30,32 +34,23 @@ func (s *stamps) asOf() uint64 {
 // changes notes that the retained message of a topic is being changed.
 func (c *core) changes(topic string) {
 	c.retainedIn = c.cur.n
-	if c.reading == 0 {
-		return
+	if len(c.changed) >= mostChanges {
+		c.forgetChanges()
 	}
 	if c.changed == nil {
-		c.changed = make(map[string]uint64)
+		c.changed = make(map[uint64]uint64)
 	}
-	if len(c.changed) >= mostChanges {
-		clear(c.changed)
-		c.lostChanges++
-	}
-	c.changed[topic] = c.stamp
+	c.changed[retained.Hash(topic)] = c.cur.n
 }
 
-// unchanged ends the reading of a page and leaves out what changed meanwhile: what
-// was read of it is older than what its session has been sent. lost is lostChanges
-// as the reading began; current is false if that can't be told any more.
-func (c *core) unchanged(asOf uint64, lost int, page []*mqtt.Message) (rest []*mqtt.Message, current bool) {
-	rest = page[:0]
-	for _, m := range page {
-		if c.changed[m.Topic] <= asOf {
-			rest = append(rest, m)
-		}
-	}
-	current = lost == c.lostChanges
-	if c.reading--; c.reading == 0 {
-		c.changed = nil
-	}
-	return rest, current
+// forgetChanges forgets those that are on disk. What is being read now has to be read
+// once more.
+func (c *core) forgetChanges() {
+	c.forgotten = c.released
+	maps.DeleteFunc(c.changed, func(_, batch uint64) bool { return batch <= c.released })
+}
+
+// changedSince reports whether a topic was changed in a batch after that one.
+func (s *stamps) changedSince(batch uint64, topic string) bool {
+	return s.changed[retained.Hash(topic)] > batch
 }

@@ -23,6 +23,9 @@ type Stats struct {
 	// too late, TooLarge what was above a client's maximum, Unobserved events
 	// that an Observer was too slow for.
 	Dropped, Overflow, InboxCut, Expired, TooLarge, Unobserved uint64
+	// RetainedEnded are retained messages that went at their expiry, or by the age to
+	// which they are kept.
+	RetainedEnded uint64
 	// Connects are clients that were let in, ConnectsRefused those that were not.
 	Connects, ConnectsRefused uint64
 	// Malformed are connections that broke the protocol, Refused publishes that
@@ -47,7 +50,7 @@ func (b *Broker) Stats() Stats {
 	b.mu.Unlock()
 	return Stats{
 		Connections: int64(open), Online: g.online.Load(), Sessions: g.sessions.Load(), Subscriptions: g.subscriptions.Load(), Groups: g.groups.Load(),
-		RetainedTopics: g.retained.Load(), RetainedBytes: g.retainedBytes.Load(), Inboxes: g.inboxes.Load(),
+		RetainedTopics: g.retained.Load(), RetainedBytes: g.retainedBytes.Load(), Inboxes: g.inboxes.Load(), RetainedEnded: s.retainedEnded.Load(),
 		FreeBytes: s.free.Load(), Commits: g.commits.Load(), Published: s.published.Load(), Delivered: s.delivered.Load(),
 		Dropped: s.dropped0.Load(), Overflow: s.overflow.Load(), InboxCut: s.inboxCut.Load(), Expired: s.expired.Load(),
 		TooLarge: s.tooLarge.Load(), Unobserved: s.unobserved.Load(), Malformed: s.malformed.Load(), Refused: s.refused.Load(),
@@ -63,7 +66,7 @@ type stats struct {
 	published, delivered, dropped0 atomic.Uint64
 	overflow, expired, tooLarge    atomic.Uint64
 	malformed, refused, unobserved atomic.Uint64
-	inboxCut                       atomic.Uint64
+	inboxCut, retainedEnded        atomic.Uint64
 	connects, refusedConnects      atomic.Uint64
 	free                           atomic.Int64 // bytes on the data folder's volume
 	busy                           atomic.Int64 // ns

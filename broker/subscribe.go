@@ -86,6 +86,7 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 	}
 	c.index.Set(f.Filter, s, o)
 	if f.RetainHandling == 2 || f.RetainHandling == 1 && had {
+		s.retune(f.Filter, o)
 		return mqtt.Reason(f.QoS), nil
 	}
 	return mqtt.Reason(f.QoS), c.newReplay(s, f.Filter, o)
@@ -123,7 +124,9 @@ func (c *core) dropFilter(s *session, filter string) {
 		c.leave(s, filter)
 	} else {
 		c.index.Delete(filter, s)
-		c.dropReplay(s, filter)
+		if s.takeReplay(filter); !s.gone { // else an erasure does the rest
+			c.dropReplay(s, filter)
+		}
 		if s.inbox != nil && c.isInbox(s, filter) {
 			c.leaveInbox(s)
 		}

@@ -5,9 +5,9 @@ import (
 	"github.com/geocast/geocast/retained"
 )
 
-// sweep deletes retained messages whose expiry has passed, so that they neither take
-// room nor count. It goes through the table in pages, read by a worker, when the first
-// known expiry has passed. Owned by the core.
+// sweep deletes retained messages that have expired, or were kept for as long as is
+// configured, so that they neither take room nor count. It goes through the table in
+// pages, read by a worker, when the first known end has passed. Owned by the core.
 type sweep struct {
 	retained.Sweep
 	reading bool
@@ -16,9 +16,14 @@ type sweep struct {
 }
 
 const (
-	sweepPage  = 1000   // ms between two pages
+	sweepPage  = 1000   // ms between two pages, of which the first found not all it could
 	sweepRound = 60_000 // ms between two rounds
 )
+
+// term is what retained messages have to end by.
+func (c *core) term() retained.Term {
+	return retained.Term{Now: c.clock.now, Keep: c.cfg.Limits.RetainedKeep.Milliseconds()}
+}
 
 // sweepOn reads the next page if it is due.
 func (c *core) sweepOn() {
@@ -30,42 +35,38 @@ func (c *core) sweepOn() {
 		w.Earliest = 0 // this round finds it anew
 	}
 	w.reading = true
-	c.reading++
-	asOf, lost, next := c.asOf(), c.lostChanges, w.Sweep
-	read := func() {
-		c.b.work(func() {
-			var gone []*mqtt.Message
-			err := next.Next(retainedTable{c.store}, now, func(topic string) { gone = append(gone, &mqtt.Message{Topic: topic}) })
-			c.mail.post(command{kind: cmdCall, call: func() {
-				gone, current := c.unchanged(asOf, lost, gone)
-				c.endPage(next, gone, err, current)
-			}})
-		})
-	}
-	if b := c.batchOf(c.retainedIn); b != nil { // what stands there can't be read yet
-		b.effects = append(b.effects, effect{do: read})
-		return
-	}
-	read()
+	next, term, from := w.Sweep, c.term(), c.released
+	c.b.work(func() {
+		var gone []string
+		full, err := next.Next(retainedTable{c.store}, term, func(topic string) { gone = append(gone, topic) })
+		c.mail.post(command{kind: cmdCall, call: func() { c.endPage(next, gone, full, from, err) }})
+	})
 }
 
-// endPage deletes what a page found: that has not changed since.
-func (c *core) endPage(next retained.Sweep, gone []*mqtt.Message, err error, current bool) {
+// endPage deletes what a page found that began when batch from was on disk: what has
+// not changed since.
+func (c *core) endPage(next retained.Sweep, gone []string, full bool, from uint64, err error) {
 	w := &c.sweep
 	w.reading, w.next = false, c.clock.now+sweepPage
 	if err != nil {
 		c.log.Error("retained messages could not be read", "err", err)
 		return
 	}
-	if !current {
+	if from < c.forgotten {
 		return // once more
 	}
-	for _, m := range gone {
-		c.changes(m.Topic)
-		c.cur.w.Delete(tableRetained, []byte(m.Topic))
-		c.topics.Delete(m.Topic)
+	if full {
+		w.next = c.clock.now
 	}
-	c.b.stats.expired.Add(uint64(len(gone)))
+	for _, topic := range gone {
+		if c.changedSince(from, topic) {
+			continue
+		}
+		c.changes(topic)
+		c.cur.w.Delete(tableRetained, []byte(topic))
+		c.topics.Delete(topic)
+		c.b.stats.retainedEnded.Add(1)
+	}
 	next.Expect(w.Earliest) // of what came meanwhile
 	if w.Sweep = next; next.Done {
 		w.After, w.Done, w.next = "", false, c.clock.now+sweepRound
@@ -78,6 +79,7 @@ func (c *core) retainedOver(m *mqtt.Message) bool {
 	if c.topics.Bytes()+1<<20 < c.cfg.Limits.RetainedBytes { // a packet is much smaller
 		return false
 	}
-	more := int64(len(retained.AppendRecord(nil, 0, m)) - c.topics.Size(m.Topic))
+	r := c.record(m, nil)
+	more := int64(len(r.Append(nil)) - c.topics.Size(m.Topic))
 	return more > 0 && c.topics.Bytes()+more > c.cfg.Limits.RetainedBytes
 }

@@ -111,3 +111,48 @@ func TestTheBytesOfRetainedMessagesAreBounded(t *testing.T) {
 		}
 	})
 }
+
+// A retained message to which its publisher gave no expiry goes when it is as old as
+// is configured; until then no client is told of an expiry.
+func TestRetainedMessagesGoWhenTheyAreOldEnough(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		keep    time.Duration
+		restart func(*sim)
+		left    int64
+	}{
+		{"in one run", time.Hour, func(*sim) {}, 1},
+		{"over a crash", time.Hour, (*sim).crash, 1},
+		{"kept for ever", 0, (*sim).restart, 3},
+		{"a bound that comes later", 0, func(s *sim) { s.cfg.Limits.RetainedKeep = time.Hour; s.restart() }, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			simulate(t, broker.Config{Limits: broker.Limits{RetainedKeep: test.keep}}, func(s *sim) {
+				stay(t, s.b, "a", "x", 0)
+				stay(t, s.b, "b", "x", 24*3600) // it would stay longer
+				test.restart(s)
+				time.Sleep(50 * time.Minute)
+				stay(t, s.b, "young", "x", 0)
+				time.Sleep(9 * time.Minute)
+				c := s.joins(mqtt.V5, "c", still)
+				c.subscribe("+", 1)
+				if m := c.want("a", "x"); m.Props.HasExpiry {
+					t.Errorf("a client is told of an expiry in %d s", m.Props.Expiry)
+				}
+				c.want("b", "x")
+				c.want("young", "x")
+				time.Sleep(time.Minute + time.Second)
+				if test.left == 1 { // at once, also what was not swept yet
+					c = s.joins(mqtt.V5, "d", still)
+					c.subscribe("+", 1)
+					c.want("young", "x")
+					c.nothing()
+				}
+				time.Sleep(5 * time.Minute)
+				if st := s.b.Stats(); st.RetainedTopics != test.left || st.RetainedEnded != uint64(3-test.left) {
+					t.Errorf("%d are left and %d have ended, want %d left of 3", st.RetainedTopics, st.RetainedEnded, test.left)
+				}
+			})
+		})
+	}
+}

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 
@@ -35,7 +34,17 @@ func (c *core) inTree(topic string) bool {
 
 // sees reports whether a session's subscription shows it a topic of a tree.
 func (c *core) sees(s *session, filter, topic string) bool {
-	return !wildFirst(filter) && c.maySee(s.key.user, topic)
+	first, _, _ := strings.Cut(topic, "/")
+	return c.seesTree(s, filter, first) && c.maySee(s.key.user, topic)
+}
+
+// seesTree reports whether a session's filter, without $share and a group's name, reaches
+// into a tree: if it begins with a wildcard, all hooks that own the tree must say so.
+func (c *core) seesTree(s *session, filter, tree string) bool {
+	return !wildFirst(filter) || !slices.ContainsFunc(c.trees[tree], func(t hooks.Tree) bool {
+		w, ok := t.(hooks.WideTree)
+		return !ok || !w.SeesWide(s.key.user, filter)
+	})
 }
 
 // maySee asks every hook that owns the topic's tree: any no is final.
@@ -50,25 +59,30 @@ func (c *core) maySee(user, topic string) bool {
 }
 
 // groupSees reports whether all members of a shared subscription may see a topic
-// of a tree: nobody gets by turns what is not meant for all of them.
-func (c *core) groupSees(g *group, topic string) bool {
-	for _, s := range g.members {
-		if !c.maySee(s.key.user, topic) {
-			return false
-		}
-	}
-	return true
+// of a tree by its filter: nobody gets by turns what is not meant for all of them.
+func (c *core) groupSees(g *group, filter, topic string) bool {
+	return !slices.ContainsFunc(g.members, func(s *session) bool { return !c.sees(s, filter, topic) })
 }
 
 // tellBlind logs, once for a session, that a filter does not show it the trees; inside
 // is the filter without $share and a group's name.
 func (c *core) tellBlind(s *session, filter, inside string) {
-	if len(c.trees) == 0 || !wildFirst(inside) || s.told {
+	if !wildFirst(inside) || s.told {
 		return
 	}
+	var unseen []string
+	for tree := range c.trees {
+		if !c.seesTree(s, inside, tree) {
+			unseen = append(unseen, tree)
+		}
+	}
+	if len(unseen) == 0 {
+		return
+	}
+	slices.Sort(unseen)
 	s.told = true
 	c.b.often.some(slog.LevelInfo, "a filter that begins with a wildcard does not see the topic trees", "client", short(s.key.client),
-		"user", short(s.key.user), "filter", short(filter), "trees", strings.Join(slices.Sorted(maps.Keys(c.trees)), " "))
+		"user", short(s.key.user), "filter", short(filter), "trees", strings.Join(unseen, " "))
 }
 
 // wildFirst reports whether a filter's first level is a wildcard.

@@ -270,9 +270,9 @@ type Applier interface {
 
 // Tree is implemented by a hook that owns topic trees, such as `users/…`. What is
 // published in one reaches a subscriber only if the hook says so, all hooks that own
-// it. A filter whose first level is a wildcard does not see it. A publish does not go
-// back to the connection that sent it. No will is retained there, and at most QoS 1
-// is granted.
+// it. A filter whose first level is a wildcard does not see it, unless the hook is a
+// [WideTree] that says so. A publish does not go back to the connection that sent it.
+// No will is retained there, and at most QoS 1 is granted.
 type Tree interface {
 	// Trees are the first topic levels that it owns; read once, at start.
 	Trees() []string
@@ -283,6 +283,16 @@ type Tree interface {
 	// it is sent. It runs inside the core and must not block. A panic ends the
 	// process.
 	MaySee(user, topic string) bool
+}
+
+// WideTree is a Tree that shows itself to some users by filters whose first level is a
+// wildcard, too. If several hooks own a tree, all of them must be one and say so.
+type WideTree interface {
+	Tree
+	// SeesWide reports whether such a filter, without $share and a group's name, shows
+	// user the trees; which of their topics is for MaySee to say. It is asked when
+	// MaySee is, and as it is.
+	SeesWide(user, filter string) bool
 }
 
 // Event is something that has been committed, as an Observer hears of it.

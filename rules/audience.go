@@ -8,6 +8,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/geocast/geocast/geo"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // A selector picks people by who they are; each field that is set must match. The zero value is everybody.
@@ -149,7 +150,7 @@ func (d *document) selectorField(s *selector, e entry, in string) bool {
 func (d *document) named(n ast.Node, kind, in string) []string {
 	names := d.name128(n, "a "+kind)
 	if len(names) > 0 && (kind != "user" || in == "to") {
-		line, column := d.at(n)
+		line, column := strictyaml.Place(n)
 		d.mentions = append(d.mentions, mention{d.name, line, column, kind, names[0]})
 	}
 	return names
@@ -231,7 +232,7 @@ func (d *document) origin(n ast.Node, situation Situation) (zone bool) {
 		}
 		return true
 	}
-	d.fault(n, "%q is neither subject nor zone%s; of: zone is the zone of the event", word, didYouMean(word, []string{"subject", "zone"}))
+	d.fault(n, "%q is neither subject nor zone%s; of: zone is the zone of the event", word, strictyaml.DidYouMean(word, []string{"subject", "zone"}))
 	return false
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/expr-lang/expr/ast"
 	"github.com/expr-lang/expr/file"
 	"github.com/expr-lang/expr/vm"
+
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // conditionFields is what an `if` can name. The zero value is the type environment it is checked against.
@@ -124,7 +126,7 @@ func (p *profile) compile(src string, words []string, options ...expr.Option) (p
 func (p *profile) Visit(node *ast.Node) {
 	switch n := (*node).(type) {
 	case *ast.CallNode:
-		p.refuse(n, "unknown function "+n.Callee.String()+"; known are "+oneOf(loopFree))
+		p.refuse(n, "unknown function "+n.Callee.String()+"; known are "+strictyaml.OneOf(loopFree))
 	case *ast.PredicateNode, *ast.PointerNode:
 		p.refuse(n, "loops (all, any, filter, map …) are not allowed in an expression")
 	case *ast.BinaryNode:
@@ -163,7 +165,7 @@ func explainExpr(err error, words []string) *misreading {
 		m.column = 0
 	}
 	if name, ok := strings.CutPrefix(at.Message, "unknown name "); ok {
-		m.text = "unknown name " + name + didYouMean(name, append(words, loopFree...))
+		m.text = "unknown name " + name + strictyaml.DidYouMean(name, append(words, loopFree...))
 	} else if _, name, ok := strings.Cut(at.Message, " has no field "); ok {
 		m.text = "unknown field " + name + fieldOf(name, words)
 	} else {
@@ -213,7 +215,7 @@ func fieldOf(name string, words []string) string {
 	if other := aliasOf(name, words); other != "" {
 		return fmt.Sprintf("; did you mean %q?", other)
 	}
-	if hint := didYouMean(name, words); hint != "" {
+	if hint := strictyaml.DidYouMean(name, words); hint != "" {
 		return hint
 	}
 	return "; a fix has lat, lon, acc, alt, vel, kmh, cog, batt, tst and event, a person name, role, groups, tags, attr and tracker, a zone id and tags"

@@ -64,7 +64,7 @@ func TestNoYAML(t *testing.T) {
 		{"a tab", "version: 1\nzones:\n\tdepot: {}\n", "r.yaml:3:1: a tab; YAML is indented with spaces"},
 		{"a template without quotes", "version: 1\nrules:\n  a: {when: {enter: x}, to: self, send: {text: {{.who}} came}}\n", `stands in quotes: "{{.who}} …"`},
 		{"Latin-1", "version: 1\nzones: {caf\xe9: {}}\n", "r.yaml:2:12: not UTF-8 from here on; save the file as UTF-8"},
-		{"UTF-16", "\xff\xfev\x00e\x00", "r.yaml:1:1: not UTF-8 from here on; save the file as UTF-8"},
+		{"UTF-16", "\xff\xfev\x00e\x00", "r.yaml:1:1: this is UTF-16; save the file as UTF-8"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if _, err := rules.Parse("r.yaml", []byte(test.text), nil); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -10,6 +10,8 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/geocast/geocast/geo"
+	"github.com/geocast/geocast/regular"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // A Set is what one or more rules files say, compiled. It is immutable and safe for concurrent use.
@@ -42,7 +44,7 @@ func (s *Set) Sources() []*Source { return slices.Clone(s.sources) }
 func Load(files ...string) (*Set, error) {
 	l := newLoader()
 	for _, name := range files {
-		text, err := os.ReadFile(name)
+		text, err := regular.Read(name)
 		if err != nil {
 			return nil, err
 		}
@@ -208,13 +210,13 @@ func (l *loader) resolve() {
 		case ref.tag == "":
 			ref.d.fault(ref.at, "unknown zone %q%s", ref.zone, l.zoneHint(ref.zone, names))
 		case len(l.broken) == 0:
-			ref.d.fault(ref.at, "no zone has the tag %q%s", ref.tag, didYouMean(ref.tag, l.tags()))
+			ref.d.fault(ref.at, "no zone has the tag %q%s", ref.tag, strictyaml.DidYouMean(ref.tag, l.tags()))
 		}
 	}
 }
 
 func (l *loader) zoneHint(name string, names []string) string {
-	if hint := didYouMean(name, names); hint != "" {
+	if hint := strictyaml.DidYouMean(name, names); hint != "" {
 		return hint
 	}
 	if len(l.tagged(name)) > 0 {

@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml/token"
 
 	"github.com/geocast/geocast/geo"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // A Rule is one compiled rule of a [Set]. It is not changed after loading.
@@ -80,7 +81,7 @@ func (l *loader) rule(d *document, id entry) {
 	if !ok {
 		return
 	}
-	line, column := d.at(id.at)
+	line, column := strictyaml.Place(id.at)
 	r := &Rule{ID: id.key, Enabled: true, place: Fault{File: d.name, Line: line, Column: column}}
 	l.situation(d, r, id, entries)
 	for _, e := range entries {
@@ -218,7 +219,7 @@ func (d *document) condition(n ast.Node, pair bool) (string, *vm.Program) {
 
 // misread notes what is wrong with the expression src at n, inside it where that can be told.
 func (d *document) misread(n ast.Node, what, src string, err error) {
-	line, column := d.at(n)
+	line, column := strictyaml.Place(n)
 	if m := new(misreading); errors.As(err, &m) {
 		t := n.GetToken()
 		if t != nil && strings.Contains(t.Origin, src) && !strings.Contains(src, "\n") {
@@ -241,7 +242,7 @@ func (d *document) consent(n ast.Node) (contacts bool) {
 	case word == "asked":
 		d.fault(n, `"asked" is not supported yet in consent; write contacts, or leave it out`)
 	default:
-		d.fault(n, "consent %q is not known%s; write contacts, or leave it out", word, didYouMean(word, []string{"contacts"}))
+		d.fault(n, "consent %q is not known%s; write contacts, or leave it out", word, strictyaml.DidYouMean(word, []string{"contacts"}))
 	}
 	return false
 }

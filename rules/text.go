@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // A text is a template: literal pieces and fields of the event in turn.
@@ -54,7 +56,7 @@ func fieldHint(name string) string {
 			return fmt.Sprintf("; did you mean {{.%s}}?", f)
 		}
 	}
-	if hint := didYouMean(name, textFields); hint != "" {
+	if hint := strictyaml.DidYouMean(name, textFields); hint != "" {
 		return hint
 	}
 	return "; known are ." + strings.Join(textFields, ", .")

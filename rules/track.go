@@ -43,6 +43,27 @@ func ReadTrack(r io.Reader) ([]geo.Fix, error) {
 	return readCSV(text)
 }
 
+// maxLine bounds a line of a track, in bytes: a track is read line by line, and holds its fixes only.
+const maxLine = 1 << 20
+
+// A lineBound reads r, which must not have a line that is longer than maxLine.
+type lineBound struct {
+	r    io.Reader
+	line int // bytes since the last end of a line
+}
+
+func (b *lineBound) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p[:min(len(p), maxLine)])
+	b.line += n
+	if at := bytes.LastIndexByte(p[:n], '\n'); at >= 0 {
+		b.line = n - at - 1
+	}
+	if b.line > maxLine {
+		return 0, fmt.Errorf("a line is longer than %d MB", maxLine>>20)
+	}
+	return n, err
+}
+
 // skipSpace drops a byte-order mark and returns the first character that is no space, which stays unread.
 func skipSpace(r *bufio.Reader) (byte, error) {
 	if mark, err := r.Peek(3); err == nil && bytes.Equal(mark, []byte("\xef\xbb\xbf")) {
@@ -52,6 +73,9 @@ func skipSpace(r *bufio.Reader) (byte, error) {
 	}
 	ahead, err := r.Peek(512)
 	if len(ahead) == 0 {
+		if errors.Is(err, io.EOF) {
+			err = errors.New("it is empty")
+		}
 		return 0, err
 	}
 	if text := bytes.TrimLeft(ahead, " \t\r\n"); len(text) > 0 {

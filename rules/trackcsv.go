@@ -11,10 +11,11 @@ import (
 	"strconv"
 
 	"github.com/geocast/geocast/geo"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 func readCSV(r io.Reader) ([]geo.Fix, error) {
-	lines := csv.NewReader(r)
+	lines := csv.NewReader(&lineBound{r: r})
 	lines.ReuseRecord = true
 	first, err := lines.Read()
 	if err != nil {
@@ -45,7 +46,7 @@ func readCSV(r io.Reader) ([]geo.Fix, error) {
 func checkColumns(columns []string) error {
 	for i, c := range columns {
 		if !slices.Contains(trackFields, c) {
-			return fmt.Errorf("track: line 1: unknown column %q%s", c, didYouMean(c, trackFields))
+			return fmt.Errorf("track: line 1: unknown column %q%s", c, strictyaml.DidYouMean(c, trackFields))
 		}
 		if slices.Contains(columns[:i], c) {
 			return fmt.Errorf("track: line 1: column %q stands there twice", c)

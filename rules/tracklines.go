@@ -16,7 +16,7 @@ import (
 // milliseconds) is the arrival. Unknown names are left alone.
 func readLines(r io.Reader) ([]geo.Fix, error) {
 	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, maxLine)
 	var fixes []geo.Fix
 	n := 0
 	for lines.Scan() {

@@ -1,17 +1,12 @@
 package rules
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"unicode/utf8"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-	"github.com/goccy/go-yaml/token"
+
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // maxFile bounds a rules file, in bytes. Zone sets above some 10,000 belong into GeoJSON files: the time of the YAML parser grows
@@ -33,132 +28,30 @@ type document struct {
 }
 
 // root parses text into its top-level mapping; nil when it has none, which is a fault then.
-func (d *document) root(text []byte) (root ast.Node) {
-	defer func() {
-		if r := recover(); r != nil { // the YAML parser is not ours; what it can't read is the file's fault
-			d.faults = append(d.faults, Fault{File: d.name, Text: "not readable as YAML"})
-			root = nil
-		}
-	}()
+func (d *document) root(text []byte) ast.Node {
 	if len(text) > maxFile {
 		d.faults = append(d.faults, Fault{File: d.name, Text: fmt.Sprintf("larger than %d MB; move zones into GeoJSON files", maxFile>>20)})
 		return nil
 	}
-	if line, column := notUTF8(text); line > 0 {
-		d.faultAt(line, column, "not UTF-8 from here on; save the file as UTF-8")
+	root, f := strictyaml.Root(d.name, text)
+	if f != nil {
+		d.faults = append(d.faults, Fault(*f))
 		return nil
 	}
-	if line := tooDeep(text); line > 0 {
-		d.faultAt(line, 1, "nested too deep")
-		return nil
+	if root == nil {
+		d.faultAt(1, 1, `empty; a rules file begins with "version: 1"`)
 	}
-	file, err := parser.ParseBytes(text, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		d.syntax(text, err)
-		return nil
-	}
-	bodies := slices.DeleteFunc(file.Docs, func(doc *ast.DocumentNode) bool { return doc == nil || doc.Body == nil })
-	if len(bodies) == 0 {
-		d.faults = append(d.faults, Fault{File: d.name, Line: 1, Column: 1, Text: `empty; a rules file begins with "version: 1"`})
-		return nil
-	}
-	if len(bodies) > 1 {
-		d.fault(bodies[1].Body, "a rules file holds one document; remove the --- before this line")
-	}
-	return bodies[0].Body
-}
-
-// tooDeep returns the line on which text nests deeper than any rules file does, or 0. The YAML parser recurses without a bound, and
-// a stack that is full can't be recovered from. Brackets in texts and comments count, too: the bounds leave room for them.
-func tooDeep(text []byte) int {
-	const brackets, indicators, columns = 100, 20, 400
-	depth, line := 0, 0
-	for row := range bytes.Lines(text) {
-		line++
-		head := len(row) - len(bytes.TrimLeft(row, " \t-?&!*:|>"))
-		lead := row[:head]
-		if head > columns || head-bytes.Count(lead, []byte(" "))-bytes.Count(lead, []byte("\t")) > indicators {
-			return line
-		}
-		for _, c := range row {
-			switch c {
-			case '[', '{':
-				depth++
-			case ']', '}':
-				depth = max(0, depth-1)
-			}
-			if depth > brackets {
-				return line
-			}
-		}
-	}
-	return 0
-}
-
-// notUTF8 returns where text is not UTF-8, or 0.
-func notUTF8(text []byte) (line, column int) {
-	for row := range bytes.Lines(text) {
-		line, column = line+1, 1
-		for len(row) > 0 {
-			r, size := utf8.DecodeRune(row)
-			if r == utf8.RuneError && size == 1 {
-				return line, column
-			}
-			row, column = row[size:], column+1
-		}
-	}
-	return 0, 0
-}
-
-func (d *document) syntax(text []byte, err error) {
-	f := Fault{File: d.name, Text: err.Error()}
-	var at yaml.Error
-	if errors.As(err, &at) {
-		f.Text = at.GetMessage()
-		f.Line, f.Column = place(at.GetToken())
-	}
-	f.Text, _, _ = strings.Cut(f.Text, "\n")
-	rows := bytes.Split(text, []byte("\n"))
-	switch at := max(f.Line-1, 0); {
-	case at >= len(rows):
-	case bytes.Contains(rows[at], []byte(" {{")):
-		f.Text += `; a text with {{…}} stands in quotes: "{{.who}} …"`
-	case bytes.HasPrefix(rows[at], []byte("\t")):
-		f.Text = "a tab; YAML is indented with spaces"
-	}
-	d.faults = append(d.faults, f)
+	return root
 }
 
 // fault notes what is wrong at n.
 func (d *document) fault(n ast.Node, format string, args ...any) {
-	line, column := d.at(n)
+	line, column := strictyaml.Place(n)
 	d.faultAt(line, column, format, args...)
 }
 
 func (d *document) faultAt(line, column int, format string, args ...any) {
 	d.faults = append(d.faults, Fault{File: d.name, Line: line, Column: column, Text: fmt.Sprintf(format, args...)})
-}
-
-// at returns where n begins: for a block mapping its first key, not the colon behind it.
-func (d *document) at(n ast.Node) (line, column int) {
-	switch n := n.(type) {
-	case nil:
-		return 0, 0
-	case *ast.MappingNode:
-		if !n.IsFlowStyle && len(n.Values) > 0 {
-			return d.at(n.Values[0].Key)
-		}
-	case *ast.MappingValueNode:
-		return d.at(n.Key)
-	}
-	return place(n.GetToken())
-}
-
-func place(t *token.Token) (line, column int) {
-	if t == nil || t.Position == nil {
-		return 0, 0
-	}
-	return t.Position.Line, t.Position.Column
 }
 
 // mapping returns the entries of n; what names it in messages. Repeated keys are faults, and the first one holds.
@@ -170,7 +63,7 @@ func (d *document) mapping(n ast.Node, what string) ([]entry, bool) {
 	case *ast.MappingValueNode:
 		values = []*ast.MappingValueNode{n}
 	default:
-		d.fault(n, "%s is %s; a mapping (key: value) is wanted here%s", what, kind(n), example(what))
+		d.fault(n, "%s is %s; a mapping (key: value) is wanted here%s", what, strictyaml.Kind(n), example(what))
 		return nil, false
 	}
 	seen := make(map[string]int, len(values))
@@ -184,7 +77,7 @@ func (d *document) mapping(n ast.Node, what string) ([]entry, bool) {
 			d.fault(e.at, "%q stands here already, on line %d", e.key, line)
 			continue
 		}
-		seen[e.key], _ = d.at(e.at)
+		seen[e.key], _ = strictyaml.Place(e.at)
 		entries = append(entries, e)
 	}
 	return entries, true
@@ -240,7 +133,7 @@ func example(what string) string {
 func (d *document) sequence(n ast.Node, what string) ([]ast.Node, bool) {
 	seq, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.fault(n, "%s is %s; a list is wanted here%s", what, kind(n), example(what))
+		d.fault(n, "%s is %s; a list is wanted here%s", what, strictyaml.Kind(n), example(what))
 		return nil, false
 	}
 	return seq.Values, true
@@ -250,7 +143,7 @@ func (d *document) sequence(n ast.Node, what string) ([]ast.Node, bool) {
 func (d *document) text(n ast.Node, what string) (string, bool) {
 	s, ok := scalar(n)
 	if !ok {
-		d.fault(n, "%s is %s; a text is wanted here", what, kind(n))
+		d.fault(n, "%s is %s; a text is wanted here", what, strictyaml.Kind(n))
 	}
 	return s, ok
 }
@@ -287,43 +180,22 @@ func (d *document) number(n ast.Node, what string) (float64, bool) {
 			return float64(i), true
 		}
 	}
-	d.fault(n, "%s is %s; a number is wanted here", what, kind(n))
+	d.fault(n, "%s is %s; a number is wanted here", what, strictyaml.Kind(n))
 	return 0, false
 }
 
 // unknown notes a key that has no meaning in what: misspelt, or not supported yet.
 func (d *document) unknown(e entry, what string, known, later []string) {
 	if slices.Contains(later, e.key) {
-		d.fault(e.at, "%q is not supported yet in %s; known are %s", e.key, what, oneOf(known))
+		d.fault(e.at, "%q is not supported yet in %s; known are %s", e.key, what, strictyaml.OneOf(known))
 		return
 	}
-	hint := didYouMean(e.key, known)
+	hint := strictyaml.DidYouMean(e.key, known)
 	if other := aliasOf(e.key, known); other != "" {
 		hint = fmt.Sprintf("; did you mean %q?", other)
 	}
 	if hint == "" {
-		hint = "; known are " + oneOf(known)
+		hint = "; known are " + strictyaml.OneOf(known)
 	}
 	d.fault(e.at, "unknown key %q in %s%s", e.key, what, hint)
-}
-
-// kind names what n is, for a message.
-func kind(n ast.Node) string {
-	switch n.(type) {
-	case nil, *ast.NullNode:
-		return "empty"
-	case *ast.MappingNode, *ast.MappingValueNode:
-		return "a mapping"
-	case *ast.SequenceNode:
-		return "a list"
-	case *ast.StringNode, *ast.LiteralNode:
-		return "a text"
-	case *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
-		return "a number"
-	case *ast.BoolNode:
-		return "true or false"
-	case *ast.AnchorNode, *ast.AliasNode:
-		return "an anchor or alias, which are not supported"
-	}
-	return "of an unknown kind"
 }

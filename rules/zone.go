@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/geocast/geocast/geo"
+	"github.com/geocast/geocast/regular"
 )
 
 var (
@@ -188,7 +189,7 @@ func (d *document) geoJSON(id string, n ast.Node, fsys fs.FS) []geo.Zone {
 		d.fault(n, "file %q: must lie in or below the folder of the rules file", name)
 		return nil
 	}
-	text, err := fs.ReadFile(fsys, path.Clean(name))
+	text, err := regular.ReadFS(fsys, path.Clean(name))
 	if err != nil {
 		d.fault(n, "file %q can't be read: %v", name, reason(err))
 		return nil

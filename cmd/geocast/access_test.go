@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,7 @@ func TestAccessExamplesLoad(t *testing.T) {
 	}
 	if a, err := acl.Parse("acl.yaml", []byte(blocks[1][1])); err != nil {
 		t.Error(err)
-	} else if a.Len() != 8 {
+	} else if a.Len() != 9 {
 		t.Errorf("%d entries", a.Len())
 	}
 }
@@ -181,6 +182,72 @@ func TestAccessIsGuarded(t *testing.T) {
 				t.Errorf("%q got %s", user, got)
 			}
 		}
+	}
+}
+
+// Who is granted # with trees: true is shown what people report, as it stands and as it
+// comes, alone or by turns; who has # for plain topics is not, and a reload takes it away.
+func TestTheTreesAreGrantedByAWildcard(t *testing.T) {
+	g := guard(t)
+	grant := func(text string) {
+		if err := os.WriteFile(g.files.acl, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.reload(t)
+	}
+	grant(`acl: [{allow: {role: backend, read: "#", trees: true}}, {allow: {all: true, read: "#", write: "#"}}]`)
+	bob := g.dial(t, "bob", make(chan string, 10))
+	at := 1790000000
+	report := func() {
+		t.Helper()
+		at++
+		if err := bob.Publish(t.Context(), "users/bob/location", fmt.Appendf(nil, `{"lat":48.2,"lon":16.3,"tst":%d}`, at), false); err != nil {
+			t.Fatal(err)
+		}
+		if err := bob.Publish(t.Context(), "end", []byte("x"), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report()
+	inbox := map[string]chan string{}
+	for _, user := range []string{"back", "eve"} {
+		inbox[user] = make(chan string, 100)
+		c := g.dial(t, user, inbox[user])
+		for _, filter := range []string{"#", "$share/g-" + user + "/+/bob/+"} {
+			if err := c.Subscribe(t.Context(), filter); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	// seen are the topics of positions that came until the next plain message.
+	seen := func(user string) (topics []string) {
+		t.Helper()
+		for {
+			select {
+			case got := <-inbox[user]:
+				topic, _, _ := strings.Cut(got, " ")
+				if topic == "end" {
+					slices.Sort(topics)
+					return topics
+				}
+				topics = append(topics, topic)
+			case <-time.After(5 * time.Second):
+				t.Fatalf("%s did not get the plain message", user)
+			}
+		}
+	}
+	all := []string{"owntracks/bob/dev-bob", "users/bob/location", "users/bob/location/dev-bob"}
+	report() // the first is retained, and so are its last positions
+	if got := seen("back"); len(got) < 6 || !slices.Equal(slices.Compact(got), all) {
+		t.Errorf("back was shown %v", got)
+	}
+	if got := seen("eve"); len(got) > 0 {
+		t.Errorf("eve was shown %v", got)
+	}
+	grant(`acl: [{allow: {all: true, read: "#", write: "#"}}]`)
+	report()
+	if got := seen("back"); len(got) > 0 {
+		t.Errorf("back is still shown %v", got)
 	}
 }
 

@@ -4,8 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"os"
 	"sync/atomic"
+
+	"github.com/geocast/geocast/regular"
 )
 
 // certs are the certificate and the client CA of TLS listeners. It is safe for
@@ -27,7 +28,7 @@ func (c *certs) read() (*tls.Config, error) {
 	if c.files.Cert == "" {
 		return nil, nil
 	}
-	pair, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
+	pair, err := readPair(c.files.Cert, c.files.Key)
 	if err != nil {
 		return nil, fmt.Errorf("tls: %s and %s: %w", c.files.Cert, c.files.Key, err)
 	}
@@ -35,7 +36,7 @@ func (c *certs) read() (*tls.Config, error) {
 	if c.files.ClientCA == "" {
 		return t, nil
 	}
-	text, err := os.ReadFile(c.files.ClientCA)
+	text, err := regular.Read(c.files.ClientCA)
 	if err != nil {
 		return nil, fmt.Errorf("tls: client_ca: %w", err)
 	}
@@ -44,6 +45,19 @@ func (c *certs) read() (*tls.Config, error) {
 		return nil, fmt.Errorf("tls: client_ca: %s holds no certificate in PEM", c.files.ClientCA)
 	}
 	return t, nil
+}
+
+// readPair reads a certificate chain and its private key.
+func readPair(cert, key string) (pair tls.Certificate, err error) {
+	chain, err := regular.Read(cert)
+	if err != nil {
+		return pair, err
+	}
+	secret, err := regular.Read(key)
+	if err != nil {
+		return pair, err
+	}
+	return tls.X509KeyPair(chain, secret)
 }
 
 // set lets new connections have what was read.

@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"github.com/geocast/geocast/broker"
-	"github.com/geocast/geocast/hooks/strictyaml"
+	"github.com/geocast/geocast/regular"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // config is geocast.yaml as it is written. Sizes and durations are texts with a
@@ -83,6 +84,7 @@ type limits struct {
 	Retained        int    `yaml:"retained"`
 	Sessions        int    `yaml:"sessions"`
 	RetainedBytes   string `yaml:"retained_bytes"`
+	RetainedKeep    string `yaml:"retained_keep"`
 	Subscriptions   int    `yaml:"subscriptions"`
 	Topic           int    `yaml:"topic"`
 	TopicLevels     int    `yaml:"topic_levels"`
@@ -105,14 +107,18 @@ const defaultStop = 10 * time.Second
 // readConfig reads a file; an empty name is an empty file. Errors are
 // *strictyaml.Fault.
 func readConfig(name string) (*settings, error) {
-	s := &settings{}
 	if name == "" {
-		return s, nil
+		return &settings{}, nil
 	}
-	text, err := os.ReadFile(name)
+	text, err := regular.Read(name)
 	if err != nil {
 		return nil, err
 	}
+	return parseConfig(name, text)
+}
+
+func parseConfig(name string, text []byte) (s *settings, err error) {
+	s = &settings{}
 	if s.doc, err = strictyaml.Parse(name, text); err != nil {
 		return nil, err
 	}
@@ -205,7 +211,7 @@ func (s *settings) sizes() (errs []error) {
 		{[]any{"linger", ""}, s.Linger, &b.Linger}, {[]any{"stop_within", ""}, s.StopWithin, &s.stopWithin}, {[]any{"sys_interval", ""}, s.SysInterval, &b.SysInterval},
 		{[]any{"limits", "connect", ""}, w.Connect, &l.Connect},
 		{[]any{"limits", "session_expiry", ""}, w.SessionExpiry, &l.SessionExpiry}, {[]any{"limits", "inbox_keep", ""}, w.InboxKeep, &l.InboxKeep},
-		{[]any{"limits", "queue_keep", ""}, w.QueueKeep, &l.QueueKeep},
+		{[]any{"limits", "queue_keep", ""}, w.QueueKeep, &l.QueueKeep}, {[]any{"limits", "retained_keep", ""}, w.RetainedKeep, &l.RetainedKeep},
 		{[]any{"limits", "server_keep_alive", ""}, w.ServerKeepAlive, &keep}, {[]any{"locations", "keep", ""}, s.Locations.Keep, &s.keep},
 	} {
 		if f.text == "" {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -176,4 +177,23 @@ func TestEverySettingIsDocumented(t *testing.T) {
 			t.Errorf("%s is not in docs/operations.md", key)
 		}
 	}
+}
+
+// FuzzConfig: any text is settings, or a fault that names the file.
+func FuzzConfig(f *testing.F) {
+	starter, err := starter.ReadFile("starter/geocast.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(starter)
+	f.Add([]byte("listen: [mqtt://127.0.0.1:0]\nmemory: 1e9MB\nlimits: {packet: 9999999999GB, connect: 1e400d}\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := parseConfig("geocast.yaml", text)
+		if err == nil {
+			err = errors.Join(errors.Join(s.sizes()...), s.numbers(), s.addresses(), s.checkOpen(), s.logging())
+		}
+		if err != nil && !strings.HasPrefix(err.Error(), "geocast.yaml") {
+			t.Fatalf("the fault names no file: %v", err)
+		}
+	})
 }

@@ -112,7 +112,8 @@ func shownLimits(l broker.Limits) limits {
 		Packet: showSize(int64(l.Packet)), Connect: showSpan(l.Connect), ReceiveMaximum: l.ReceiveMaximum, Window: l.Window,
 		TopicAliases: l.TopicAliases, SessionExpiry: showSpan(l.SessionExpiry), QueueMessages: l.QueueMessages, QueueBytes: showSize(l.QueueBytes), QueueKeep: showSpan(max(l.QueueKeep, 0)),
 		PendingMessages: l.PendingMessages, PendingBytes: showSize(int64(l.PendingBytes)), InboxKeep: showSpan(l.InboxKeep),
-		InboxEvents: l.InboxEvents, InboxBytes: showSize(l.InboxBytes), Inboxes: l.Inboxes, Retained: l.Retained, RetainedBytes: showSize(l.RetainedBytes), Subscriptions: l.Subscriptions, Sessions: l.Sessions, Topic: l.Topic, TopicLevels: l.TopicLevels,
+		InboxEvents: l.InboxEvents, InboxBytes: showSize(l.InboxBytes), Inboxes: l.Inboxes, Retained: l.Retained, RetainedBytes: showSize(l.RetainedBytes), RetainedKeep: showSpan(l.RetainedKeep),
+		Subscriptions: l.Subscriptions, Sessions: l.Sessions, Topic: l.Topic, TopicLevels: l.TopicLevels,
 	}
 	w.ServerKeepAlive = fmt.Sprint(l.ServerKeepAlive, "s")
 	return w

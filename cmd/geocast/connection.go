@@ -18,6 +18,7 @@ import (
 
 	"github.com/geocast/geocast/client"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/regular"
 )
 
 // connection are the flags that pub and sub share; they are those of
@@ -181,7 +182,7 @@ func (c *connection) readURL() error {
 func (c *connection) readTLS(cfg *client.Config) error {
 	cfg.TLS = &tls.Config{}
 	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
+		pem, err := regular.Read(c.CAFile)
 		if err != nil {
 			return err
 		}
@@ -194,7 +195,7 @@ func (c *connection) readTLS(cfg *client.Config) error {
 		return errors.New("--cert and --key: the one is of no use without the other")
 	}
 	if c.Cert != "" {
-		pair, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		pair, err := readPair(c.Cert, c.Key)
 		if err != nil {
 			return fmt.Errorf("--cert %q, --key %q: %w", c.Cert, c.Key, err)
 		}

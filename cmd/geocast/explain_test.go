@@ -32,7 +32,7 @@ func (r asker) entry() string {
 	if kind == "gateway" {
 		return fmt.Sprintf("  - gateway: {user: %s, for: %q, may: [location]}\n", r.of("ann", "bob"), r.of("ann", "*", "e*"))
 	}
-	return fmt.Sprintf("  - %s: {%s, %s: %q}\n", kind, who, r.of("read", "write"), r.filter())
+	return fmt.Sprintf("  - %s: {%s, %s: %q%s}\n", kind, who, r.of("read", "write"), r.filter(), r.of("", "", "", ", trees: true"))
 }
 
 // request draws what somebody asks for.

@@ -26,6 +26,7 @@ var shown = []struct {
 	{"geocast_shared_subscriptions", "Shared subscriptions.", false, func(s *broker.Stats) float64 { return float64(s.Groups) }},
 	{"geocast_retained_topics", "Topics that hold a retained message.", false, func(s *broker.Stats) float64 { return float64(s.RetainedTopics) }},
 	{"geocast_retained_bytes", "Size of the retained messages.", false, func(s *broker.Stats) float64 { return float64(s.RetainedBytes) }},
+	{"geocast_retained_ended_total", "Retained messages that went at their expiry or by their age.", true, func(s *broker.Stats) float64 { return float64(s.RetainedEnded) }},
 	{"geocast_inboxes", "People that have an inbox.", false, func(s *broker.Stats) float64 { return float64(s.Inboxes) }},
 	{"geocast_disk_free_bytes", "Free space on the volume of the data folder.", false, func(s *broker.Stats) float64 { return float64(s.FreeBytes) }},
 	{"geocast_memory_held_bytes", "What the process holds in memory, garbage left out.", false, func(s *broker.Stats) float64 { return float64(s.HeldBytes) }},

@@ -13,6 +13,7 @@ import (
 
 	"github.com/geocast/geocast/client"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/regular"
 )
 
 // pubCmd is mosquitto_pub.
@@ -92,7 +93,7 @@ func (p *pubCmd) check() error {
 func (p *pubCmd) payloads(ctx context.Context, stdin io.Reader, send func([]byte) error) error {
 	if p.StdinLine {
 		lines := bufio.NewScanner(stdin)
-		lines.Buffer(nil, 256<<20)
+		lines.Buffer(nil, maxPayload)
 		for lines.Scan() {
 			if err := send(bytes.Clone(lines.Bytes())); err != nil {
 				return err
@@ -106,9 +107,9 @@ func (p *pubCmd) payloads(ctx context.Context, stdin io.Reader, send func([]byte
 	case p.Message != nil:
 		payload = []byte(*p.Message)
 	case p.File != "":
-		payload, err = os.ReadFile(p.File)
+		payload, err = regular.ReadUpTo(p.File, maxPayload)
 	case p.StdinFile:
-		payload, err = io.ReadAll(stdin)
+		payload, err = readStdin(stdin)
 	}
 	for i := 0; err == nil && i < p.Repeat; i++ {
 		if i > 0 {
@@ -119,6 +120,18 @@ func (p *pubCmd) payloads(ctx context.Context, stdin io.Reader, send func([]byte
 		}
 	}
 	return err
+}
+
+// maxPayload is what no payload can be longer than (MQTT 2.1.4).
+const maxPayload = 256 << 20
+
+// readStdin reads a payload, of which there may be no end.
+func readStdin(in io.Reader) ([]byte, error) {
+	payload, err := io.ReadAll(io.LimitReader(in, maxPayload+1))
+	if len(payload) > maxPayload {
+		return nil, errors.New("standard input has more than 256 MB, which no MQTT packet holds")
+	}
+	return payload, err
 }
 
 // pause waits for d, or until ctx ends.

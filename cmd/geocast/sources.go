@@ -3,13 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"time"
 
 	"github.com/geocast/geocast/geo"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/regular"
 	"github.com/geocast/geocast/rules"
 )
 
@@ -58,9 +58,9 @@ func (c *sourcesTestCmd) Run() error {
 
 func readPayload(name string) ([]byte, error) {
 	if name == "-" {
-		return io.ReadAll(os.Stdin)
+		return readStdin(os.Stdin)
 	}
-	return os.ReadFile(name)
+	return regular.ReadUpTo(name, maxPayload)
 }
 
 // sourceOf returns the source that listens to topic: the first, as in the broker.

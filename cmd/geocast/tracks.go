@@ -15,6 +15,7 @@ import (
 	"github.com/geocast/geocast/geo"
 	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/hooks/georules"
+	"github.com/geocast/geocast/regular"
 	"github.com/geocast/geocast/rules"
 	"github.com/geocast/geocast/store"
 )
@@ -42,7 +43,7 @@ func readTracks(names []string, who string) ([]geo.Fix, error) {
 }
 
 func readTrack(name string) ([]geo.Fix, error) {
-	f, err := os.Open(name)
+	f, err := regular.Open(name)
 	if err != nil {
 		return nil, err
 	}

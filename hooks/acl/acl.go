@@ -7,6 +7,7 @@
 //	  - deny:    {group: guests, read: "plant/secret/#"}
 //	  - allow:   {user: "*", read: ["plant/#", "news/+"], write: "plant/%u/#"}
 //	  - allow:   {role: backend, read: "users/+/location"}
+//	  - allow:   {role: archive, read: "#", trees: true}
 //	  - gateway: {user: lora, for: "truck-*", may: [location]}
 //
 // The first entry that speaks about a request decides it; if none does, the
@@ -17,13 +18,13 @@ package acl
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/geocast/geocast/hooks"
-	"github.com/geocast/geocast/hooks/strictyaml"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/regular"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // ACL is an access file as it was read. It is immutable and safe for concurrent
@@ -45,6 +46,7 @@ type entry struct {
 	as    []string // gateway: the users that it may write for, with *
 	why   mqtt.Reason
 	exact bool // deny: the very filters, not what overlaps them
+	trees bool // allow: filters that begin with a wildcard reach into the trees
 }
 
 // who says whom an entry is about: all that is given must be so, of each list one.
@@ -80,6 +82,9 @@ type access struct {
 	// Exact makes a deny refuse the very filters that it names, and not those
 	// that have topics in common with them, such as #.
 	Exact bool `yaml:"exact"`
+	// Trees lets filters of an allow that begin with a wildcard reach the topics of
+	// users, too, which #, meant for plain topics, must not do by accident.
+	Trees bool `yaml:"trees"`
 }
 
 type gateway struct {
@@ -94,7 +99,7 @@ type gateway struct {
 // Load reads an access file. Its errors are *strictyaml.Fault and name file, line
 // and column, or what the system says.
 func Load(name string) (*ACL, error) {
-	text, err := os.ReadFile(name)
+	text, err := regular.Read(name)
 	if err != nil {
 		return nil, fmt.Errorf("acl: %w", err)
 	}
@@ -178,12 +183,31 @@ func (x *access) entry(kind string) (e entry, w *wrong) {
 	if e.write, w = patterns("write", x.Write); w != nil {
 		return e, w
 	}
-	for i, p := range e.read {
-		if kind == "allow" && inTrees(p.levels[0]) && (p.client || len(x.Client) > 0) {
-			return e, &wrong{[]any{"read", i}, "what users share is granted to users, groups and roles, not to client ids"}
+	if w := x.checkTrees(kind, e.read); w != nil {
+		return e, w
+	}
+	e.trees = x.Trees
+	return e, nil
+}
+
+// checkTrees looks at what an entry grants in the topics of users.
+func (x *access) checkTrees(kind string, read []pattern) *wrong {
+	switch {
+	case kind != "allow" && !x.Trees:
+		return nil
+	case kind != "allow":
+		return &wrong{[]any{"trees"}, "only an allow has trees; a deny of what users share names it: read: \"users/#\""}
+	case x.Trees && x.Anonymous:
+		return &wrong{[]any{"trees"}, "who has no user name is shown nothing of users' topics"}
+	case x.Trees && !slices.ContainsFunc(read, func(p pattern) bool { return p.levels.wild() }):
+		return &wrong{[]any{"trees"}, "trees is for filters to read that begin with a wildcard, such as #; others reach users' topics by their names"}
+	}
+	for i, p := range read {
+		if (inTrees(p.levels[0]) || x.Trees && p.levels.wild()) && (p.client || len(x.Client) > 0) {
+			return &wrong{[]any{"read", i}, "what users share is granted to users, groups and roles, not to client ids"}
 		}
 	}
-	return e, nil
+	return nil
 }
 
 // reason is the code that a refusal bears.
@@ -274,8 +298,9 @@ func (a *ACL) Authorize(r *hooks.Request) error {
 }
 
 // Decide says what the file says about a request: nothing (decided is false), yes,
-// or no (a *hooks.Refusal). tree says that the topic is in a tree of a hook: what
-// begins with a wildcard does not reach in there, as on the wire.
+// or no (a *hooks.Refusal). tree says that the topic is in a tree of a hook, or that
+// the question is whether a filter reaches into one: what begins with a wildcard does
+// not, as on the wire, but in an entry with trees: true.
 func (a *ACL) Decide(r *hooks.Request, tree bool) (decided bool, err error) {
 	e := a.find(r, tree)
 	switch {
@@ -318,7 +343,7 @@ func (e *entry) speaks(r *hooks.Request, asked filter, tree bool) bool {
 	}
 	for i := range patterns {
 		f, ok := patterns[i].of(r.Identity)
-		if !ok || tree && f.wild() {
+		if !ok || tree && f.wild() && !e.trees {
 			continue
 		}
 		switch {
@@ -368,6 +393,9 @@ func (e *entry) String() string {
 	add("client", e.who.clientID)
 	add("read", texts(e.read))
 	add("write", texts(e.write))
+	if e.trees {
+		parts = append(parts, "trees: true")
+	}
 	add("for", e.as)
 	return e.kind + ": {" + strings.Join(parts, ", ") + "}"
 }

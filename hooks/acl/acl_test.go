@@ -126,6 +126,27 @@ func TestWildcardsDoNotReachIntoTrees(t *testing.T) {
 	}
 }
 
+// What an entry for plain topics does not do by accident, trees: true says.
+func TestTreesTrueReachesIntoTrees(t *testing.T) {
+	a := parse(t, `acl: [{deny: {group: cut, read: users/ann/location}}, {allow: {role: backend, read: "+/+/location", trees: true}}, {allow: {role: plain, read: "#"}}, {allow: {role: archive, read: ["#", x], trees: true}}]`)
+	for _, row := range []struct {
+		role, topic  string
+		decided, yes bool
+	}{
+		{"archive", "#", true, true}, {"archive", "+/+/location", true, true}, {"archive", "users/+/location", true, true}, {"archive", "owntracks/ann/x", true, true},
+		{"backend", "+/+/location", true, true}, {"backend", "+/ann/location", true, true}, {"backend", "users/ann/location", true, true}, {"backend", "users/ann/location/x", false, false}, {"backend", "#", false, false},
+		{"plain", "#", false, false}, {"plain", "users/ann/location", false, false}, {"cut", "#", true, false}, {"", "#", false, false},
+	} {
+		t.Run(row.role+" "+row.topic, func(t *testing.T) {
+			id := hooks.Identity{User: "u", Role: row.role, Groups: []string{row.role}}
+			decided, err := a.Decide(&hooks.Request{Identity: &id, Action: hooks.Read, Topic: row.topic}, true)
+			if decided != row.decided || (err == nil && decided) != row.yes {
+				t.Errorf("%t, %v", decided, err)
+			}
+		})
+	}
+}
+
 func TestFaultsNameTheirPlace(t *testing.T) {
 	for _, row := range []struct{ name, text, want string }{
 		{"a list at the top", `- allow: {all: true, read: x}`, `acl.yaml:1:1: this file is a list; wanted is a mapping with the keys version or acl`},
@@ -142,6 +163,12 @@ func TestFaultsNameTheirPlace(t *testing.T) {
 		{"one filter that is none", "acl:\n  - allow: {user: ann, write: a+}", `acl.yaml:2:31: "a+": + and # stand alone`},
 		{"a wrong placeholder", "acl:\n  - allow: {user: ann, write: a/%i}", `acl.yaml:2:31: in a filter, % begins %u`},
 		{"a shared subscription", "acl:\n  - allow: {user: ann, read: $share/g/a}", `acl.yaml:2:30: a shared subscription is allowed by its filter`},
+		{"trees without a wildcard", "acl:\n  - allow: {user: ann, read: users/#, trees: true}", `acl.yaml:2:39: trees is for filters to read that begin with a wildcard, such as #`},
+		{"trees to write", "acl:\n  - allow: {user: ann, write: \"#\", trees: true}", `acl.yaml:2:36: trees is for filters to read`},
+		{"trees of a deny", "acl:\n  - deny: {user: ann, read: \"#\", trees: true}", `acl.yaml:2:34: only an allow has trees; a deny of what users share names it: read: "users/#"`},
+		{"trees for nobody", "acl:\n  - allow: {anonymous: true, read: \"#\", trees: true}", `acl.yaml:2:41: who has no user name is shown nothing`},
+		{"trees by client id", "acl:\n  - allow: {client: dash, read: \"#\", trees: true}", `acl.yaml:2:33: what users share is granted to users, groups and roles`},
+		{"trees by client id in a filter", "acl:\n  - allow: {user: ann, read: [a, \"+/%c\"], trees: true}", `acl.yaml:2:34: what users share is granted to users, groups and roles`},
 		{"a grant by client id", "acl:\n  - allow: {client: dash, read: users/+/location}", `acl.yaml:2:33: what users share is granted to users, groups and roles`},
 		{"a gateway for nobody", "acl:\n  - gateway: {user: g, may: [location]}", `acl.yaml:2:5: say for whom the gateway may report`},
 		{"a gateway for chat", "acl:\n  - gateway: {user: g, for: a, may: [location, chat]}", `acl.yaml:2:48: "chat": a gateway may report location`},

@@ -32,6 +32,20 @@ func (h *Hook) MaySee(user, topic string) bool {
 	return shared(tree, first(rest)) && (h.open || p.shares(owner, user))
 }
 
+// SeesWide reports whether a filter that begins with a wildcard shows user the trees:
+// only an entry of the access file with trees: true does that.
+func (h *Hook) SeesWide(user, filter string) bool {
+	p := h.policy.Load()
+	return user != "" && !p.gone(user) && p.wide(&hooks.Identity{User: user}, filter)
+}
+
+// wide reports whether an entry lets such a filter reach into the trees.
+func (p *Policy) wide(id *hooks.Identity, filter string) bool {
+	r := hooks.Request{Identity: p.identity(id), Action: hooks.Read, Topic: filter}
+	decided, err := p.Entries.Decide(&r, true)
+	return decided && err == nil
+}
+
 // shared reports whether a topic is of the kind that people share.
 func shared(tree, kind string) bool {
 	return tree == "owntracks" && kind != "" || tree == "users" && (kind == "location" || kind == "presence")

@@ -23,8 +23,9 @@ import (
 // be safe for concurrent use and must not block.
 type Entries interface {
 	// Decide says what the file says about a request: nothing (decided is
-	// false), yes, or no (an error). tree says that the topic is in a tree:
-	// filters that begin with a wildcard don't reach in there.
+	// false), yes, or no (an error). tree asks whether the topic, or a filter that
+	// begins with a wildcard, reaches into a tree: an entry whose own filter begins
+	// with one does not speak then, if it does not say that it is for trees, too.
 	Decide(r *hooks.Request, tree bool) (decided bool, err error)
 	// Explain names the entry that decides, empty for none.
 	Explain(r *hooks.Request, tree bool) string
@@ -60,7 +61,7 @@ type Hook struct {
 
 var (
 	_ hooks.Authorizer = (*Hook)(nil)
-	_ hooks.Tree       = (*Hook)(nil)
+	_ hooks.WideTree   = (*Hook)(nil)
 )
 
 // New returns a Hook. A tree exists if one of the others is an Applier with a
@@ -147,7 +148,26 @@ func (h *Hook) Explain(r *hooks.Request) (allowed bool, why string) {
 	if no, ok := errors.AsType[*hooks.Refusal](err); ok {
 		by += ": " + no.Text
 	}
+	if err == nil && r.Action == hooks.Read && len(h.trees) > 0 && wild(r.Topic) {
+		by += h.reach(p, r)
+	}
 	return err == nil, by
+}
+
+// reach says whether a filter that begins with a wildcard shows the trees.
+func (h *Hook) reach(p *Policy, r *hooks.Request) string {
+	those := strings.Join(h.trees, "/, ") + "/"
+	if r.Identity.User == "" || !p.wide(r.Identity, r.Topic) {
+		return "; it does not show " + those
+	}
+	asked := *r
+	asked.Identity = p.identity(r.Identity)
+	return "; it shows " + those + ", too, by " + p.Entries.Explain(&asked, true)
+}
+
+// wild reports whether the first level of a filter is a wildcard.
+func wild(filter string) bool {
+	return strings.HasPrefix(filter, "#") || strings.HasPrefix(filter, "+")
 }
 
 // decide is Authorize that says by what.

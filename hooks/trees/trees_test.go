@@ -189,6 +189,39 @@ func TestWhoSeesWhom(t *testing.T) {
 	}
 }
 
+// A filter that begins with a wildcard shows the trees to whom an entry with trees: true
+// says so, and to nobody else: not who owns, shares or is granted something by name.
+func TestWhoSeesTheTreesByAWildcard(t *testing.T) {
+	const entries = `acl: [{allow: {user: dan, read: "users/#"}}, {allow: {user: cat, read: "+/+/location", trees: true}}, {allow: {user: "*", read: "#"}}, {allow: {all: true, read: "+", trees: true}}]`
+	for _, row := range []struct {
+		user, filter  string
+		entries, open bool
+		yes           bool
+	}{
+		{user: "cat", filter: "+/+/location", entries: true, yes: true}, {user: "cat", filter: "+/ann/location", entries: true, yes: true}, {user: "cat", filter: "#", entries: true},
+		{user: "ann", filter: "#", entries: true}, {user: "dan", filter: "#", entries: true}, {user: "zoe", filter: "+/+/location", entries: true, open: true},
+		{user: "ann", filter: "#"}, {user: "ann", filter: "#", open: true}, {user: "", filter: "+", entries: true},
+	} {
+		t.Run(row.user+" "+row.filter, func(t *testing.T) {
+			text := ""
+			if row.entries {
+				text = entries
+			}
+			h := trees.New(row.open, policy(t, house, text), everything)
+			if got := h.SeesWide(row.user, row.filter); got != row.yes {
+				t.Errorf("got %v", got)
+			}
+		})
+	}
+	h := trees.New(false, policy(t, house, entries), everything)
+	for user, want := range map[string]string{"cat": "acl.yaml:1: allow: {user: cat, read: +/+/location, trees: true}; it shows users/, groups/, owntracks/, too, by acl.yaml:1: allow: {user: cat",
+		"ann": "acl.yaml:1: allow: {user: *, read: #}; it does not show users/, groups/, owntracks/"} {
+		if yes, why := h.Explain(&hooks.Request{Identity: &hooks.Identity{User: user}, Action: hooks.Read, Topic: "+/+/location"}); !yes || !strings.HasPrefix(why, want) {
+			t.Errorf("%s: %t by %s", user, yes, why)
+		}
+	}
+}
+
 // Without an access file all plain topics are open to who is let in, but for $SYS.
 func TestPlainTopics(t *testing.T) {
 	for _, row := range []struct {

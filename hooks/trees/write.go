@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	"github.com/geocast/geocast/hooks"
-	"github.com/geocast/geocast/hooks/strictyaml"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // topic is a row of the table of publishes: what may stand behind the first level

@@ -14,7 +14,8 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/geocast/geocast/hooks/strictyaml"
+	"github.com/geocast/geocast/regular"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // Errors of Add, SetSecret and Remove, for callers that test for them.
@@ -80,7 +81,7 @@ func edit(file string, change func(*script, map[string]User) error) error {
 		return err
 	}
 	defer unlock()
-	text, err := os.ReadFile(file)
+	text, err := regular.Read(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}

@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/geocast/geocast/hooks/strictyaml"
 	"github.com/geocast/geocast/hooks/users"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // Whatever stands in a users file: it is read, or refused at a place of it; and an

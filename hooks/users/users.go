@@ -15,13 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/geocast/geocast/hooks"
-	"github.com/geocast/geocast/hooks/strictyaml"
 	"github.com/geocast/geocast/mqtt"
+	"github.com/geocast/geocast/regular"
 	"github.com/geocast/geocast/rules"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // User is one entry of the file.
@@ -70,7 +70,7 @@ type contents struct {
 // Load reads a users file. Its errors are *strictyaml.Fault and name file, line
 // and column, or what the system says.
 func Load(name string) (*File, error) {
-	text, err := os.ReadFile(name)
+	text, err := regular.Read(name)
 	if err != nil {
 		return nil, fmt.Errorf("users: %w", err)
 	}

@@ -5,23 +5,18 @@
 //	d, err := strictyaml.Parse("users.yaml", text)
 //	err = d.Decode(&into)                                      // unknown keys, wrong kinds
 //	err = d.Fault([]any{"users", "ann", "token"}, "is too short") // what only the caller knows
+//
+// Package rules, which tells all faults of a file at once, reads the nodes of Root itself.
 package strictyaml
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 )
-
-// maxText bounds a file, in bytes.
-const maxText = 32 << 20
 
 // Fault is an error in a file. Line and Column count from 1; they are 0 when the
 // whole file is meant.
@@ -39,7 +34,8 @@ func (f *Fault) Error() string {
 	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Text)
 }
 
-// Document is a parsed file. It is immutable and safe for concurrent use.
+// Document is a parsed file. Decode must not run beside another method; all else is
+// safe for concurrent use.
 type Document struct {
 	name string
 	root ast.Node
@@ -47,64 +43,16 @@ type Document struct {
 
 // Parse reads the one document of a file; name is for errors, which are *Fault.
 // An empty file is a document without keys.
-func Parse(name string, text []byte) (d *Document, err error) {
-	defer func() {
-		if r := recover(); r != nil { // the YAML parser is not ours; what it can't read is the file's fault
-			err = &Fault{File: name, Text: "not readable as YAML"}
-		}
-	}()
-	if len(text) > maxText {
-		return nil, &Fault{File: name, Text: fmt.Sprintf("larger than %d MB", maxText>>20)}
+func Parse(name string, text []byte) (*Document, error) {
+	root, f := Root(name, text)
+	if f != nil {
+		return nil, f
 	}
-	if line := tooDeep(text); line > 0 {
-		return nil, &Fault{name, line, 1, "nested too deep"}
-	}
-	file, err := parser.ParseBytes(text, 0)
-	if err != nil {
-		return nil, fault(name, err)
-	}
-	d = &Document{name: name}
-	for _, doc := range file.Docs {
-		switch {
-		case doc == nil || doc.Body == nil || doc.Body.Type() == ast.CommentType:
-		case d.root != nil:
-			return nil, d.at(doc.Body, "a file holds one document; remove the --- before this line")
-		default:
-			d.root = doc.Body
-		}
+	d := &Document{name: name, root: root}
+	if f := d.strict(root); f != nil {
+		return nil, f
 	}
 	return d, nil
-}
-
-// tooDeep returns the line on which text nests deeper than any such file does,
-// or 0: the YAML parser recurses without a bound, and a full stack can't be
-// recovered from.
-func tooDeep(text []byte) int {
-	const brackets, indicators, columns = 100, 20, 400
-	depth, line := 0, 0
-	for row := range bytes.Lines(text) {
-		line++
-		head := len(row) - len(bytes.TrimLeft(row, " \t-?&!*:|>"))
-		blanks := bytes.Count(row[:head], []byte(" ")) + bytes.Count(row[:head], []byte("\t"))
-		depth += bytes.Count(row, []byte("[")) + bytes.Count(row, []byte("{"))
-		if head > columns || head-blanks > indicators || depth > brackets {
-			return line
-		}
-		depth = max(0, depth-bytes.Count(row, []byte("]"))-bytes.Count(row, []byte("}")))
-	}
-	return 0
-}
-
-// fault makes a *Fault of what the YAML package says.
-func fault(name string, err error) *Fault {
-	f := &Fault{File: name, Text: err.Error()}
-	var at yaml.Error
-	if errors.As(err, &at) {
-		f.Text = at.GetMessage()
-		f.Line, f.Column = place(at.GetToken())
-	}
-	f.Text, _, _ = strings.Cut(f.Text, "\n")
-	return f
 }
 
 func place(t *token.Token) (line, column int) {
@@ -115,13 +63,20 @@ func place(t *token.Token) (line, column int) {
 }
 
 func (d *Document) at(n ast.Node, format string, args ...any) *Fault {
-	f := &Fault{File: d.name, Text: fmt.Sprintf(format, args...)}
-	f.Line, f.Column = place(first(n))
+	return at(d.name, n, format, args...)
+}
+
+func at(name string, n ast.Node, format string, args ...any) *Fault {
+	f := &Fault{File: name, Text: fmt.Sprintf(format, args...)}
+	f.Line, f.Column = Place(n)
 	return f
 }
 
-// first is the token where a node begins: for a mapping its first key, not the
-// colon behind it.
+// Place is where a node begins, counted from 1: for a mapping its first key, not the
+// colon behind it. It is 0, 0 for nil.
+func Place(n ast.Node) (line, column int) { return place(first(n)) }
+
+// first is the token where a node begins.
 func first(n ast.Node) *token.Token {
 	switch n := n.(type) {
 	case nil:
@@ -191,7 +146,8 @@ func keyOf(v *ast.MappingValueNode) string {
 }
 
 // Decode reads the document into a pointer to a struct, whose fields bear yaml
-// tags. A key without a field, and a value of the wrong kind, is a *Fault.
+// tags. A key without a field, and a value of the wrong kind, is a *Fault. Where a text is
+// wanted, a number, true and false are the text that they are written as.
 func (d *Document) Decode(into any) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

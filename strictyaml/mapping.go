@@ -33,7 +33,7 @@ func (d *Document) Mapping(path ...string) (m Mapping, ok bool) {
 		}
 		n = value
 	}
-	switch kind(n) {
+	switch Kind(n) {
 	case "empty":
 		return m, true
 	case "a mapping":
@@ -55,7 +55,7 @@ func keyAt(v *ast.MappingValueNode) Key {
 	k.Line, k.Column = place(v.Key.GetToken())
 	_, k.Colon = place(v.Start)
 	k.Colon++
-	if kind(v.Value) != "empty" {
+	if Kind(v.Value) != "empty" {
 		k.ValueLine, k.ValueColumn = place(first(v.Value))
 	}
 	return k
