@@ -33,7 +33,7 @@ func (c *core) ack(s *session, a mqtt.Ack) bool {
 // settle is settled for an item that needs no acknowledgement, or gets none.
 func (c *core) settle(it *item) {
 	if it.replay != nil {
-		it.replay.acked(it.msg.Topic)
+		it.replay.acked(it.at)
 		return
 	}
 	c.settled(it.flight())
@@ -43,8 +43,8 @@ func (c *core) settle(it *item) {
 // sync: the delete rides on the next batch.
 func (c *core) settled(f flight) {
 	q := f.from
-	if f.it != nil && f.it.replay != nil {
-		f.it.replay.acked(f.it.msg.Topic)
+	if f.replay != nil {
+		f.replay.acked(f.at)
 		return
 	}
 	if q == nil || f.at == 0 || q.gone {

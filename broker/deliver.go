@@ -148,7 +148,7 @@ func (c *core) send(s *session, it *item) {
 		return
 	}
 	f := it.flight()
-	if it.replay != nil || it.from != nil && it.from != &s.queue && it.from.reader == nil { // a claim: it may go back
+	if it.from != nil && it.from != &s.queue && it.from.reader == nil { // a claim: it may go back
 		kept := *it
 		f.it = &kept
 	}

@@ -16,9 +16,16 @@ const tableReplay store.Table = 0x2f // session id, filter → an unfinished rep
 type replay struct {
 	cursor  retained.Replay
 	options subOptions
-	// open are the topics of what was sent and is not yet acknowledged, in
-	// order, so that the saved place moves only over what arrived.
-	open []string
+	// open is what was sent and is not yet acknowledged, in order, so that the saved
+	// place moves only over what arrived; sent counts what was sent.
+	open []openTopic
+	sent store.Pos
+}
+
+// openTopic is the topic of the n-th message that a replay has sent.
+type openTopic struct {
+	n     store.Pos
+	topic string
 }
 
 func (c *core) newReplay(s *session, filter string, o subOptions) *replay {
@@ -37,12 +44,12 @@ func (r *replay) safe() string {
 	if len(r.open) == 0 {
 		return r.cursor.After
 	}
-	return r.open[0] // is sent again: At Least Once
+	return r.open[0].topic // is sent again: At Least Once
 }
 
-// acked notes that a retained message arrived.
-func (r *replay) acked(topic string) {
-	if i := slices.Index(r.open, topic); i >= 0 {
+// acked notes that the n-th message arrived.
+func (r *replay) acked(n store.Pos) {
+	if i := slices.IndexFunc(r.open, func(o openTopic) bool { return o.n == n }); i >= 0 {
 		r.open = slices.Delete(r.open, i, i+1)
 	}
 }
@@ -72,7 +79,7 @@ func decodeReplay(filter string, v []byte) (*replay, bool) {
 	o, ok := decodeSubOptions(v[11:18])
 	r := &replay{cursor: retained.Replay{Filter: filter, AsOf: binary.BigEndian.Uint64(v[3:]), After: string(v[18:]), QoS: o.qos}, options: o}
 	if v[2] == 1 {
-		r.open = []string{r.cursor.After}
+		r.open = []openTopic{{topic: r.cursor.After}}
 	}
 	r.rewind()
 	return r, ok
@@ -82,7 +89,7 @@ func decodeReplay(filter string, v []byte) (*replay, bool) {
 func (r *replay) rewind() {
 	r.cursor.Done = false
 	if len(r.open) > 0 {
-		r.cursor.After, r.cursor.Again = r.open[0], true
+		r.cursor.After, r.cursor.Again = r.open[0].topic, true
 		r.open = nil
 	}
 }

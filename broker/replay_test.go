@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -323,4 +324,38 @@ func TestNoLocalHoldsForRetainedMessages(t *testing.T) {
 		c.want("t/other", "x")
 		c.nothing()
 	})
+}
+
+// What was sent and is not acknowledged is on disk: of it only the topics are held in
+// memory, however large the messages are.
+func TestAReplayHoldsNoMessageThatWasSent(t *testing.T) {
+	const n, size = 60, 200_000
+	_, addr := start(t, broker.Config{Data: t.TempDir()})
+	p, c := dial(t, addr, mqtt.V5), dial(t, addr, mqtt.V5)
+	p.connect("p")
+	c.connect("c")
+	for i := range n {
+		p.publish(fmt.Sprint("t/", i), strings.Repeat("x", size), 1, 1, retain)
+		p.wantAck(mqtt.PUBACK, 1)
+	}
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := heap()
+	c.subscribe("t/#", 1)
+	for range n {
+		if m := c.message(); len(m.Payload) != size {
+			t.Fatalf("got %d bytes", len(m.Payload))
+		}
+	}
+	c.in = nil
+	held := heap() - before
+	for end := time.Now().Add(5 * time.Second); held > n*size/3 && time.Now().Before(end); held = heap() - before { // what the store does beside takes memory, too
+	}
+	if held > n*size/3 {
+		t.Errorf("%d MB more are held, for %d MB that were sent", held>>20, n*size>>20)
+	}
 }

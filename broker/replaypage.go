@@ -142,7 +142,9 @@ func (c *core) sendRetained(s *session, r *replay, rec *retained.Record) {
 		c.keep(nil)
 		c.cur.effects = append(c.cur.effects, effect{sess: s, it: it})
 	default:
-		r.open = append(r.open, rec.Message.Topic)
+		r.sent++
+		it.at = r.sent
+		r.open = append(r.open, openTopic{r.sent, rec.Message.Topic})
 		c.push(s, &it)
 	}
 }

@@ -178,7 +178,7 @@ type item struct {
 	retain bool
 	dup    bool
 	idx    uint16    // its place within the entry at `at`
-	at     store.Pos // the entry of from's log that holds it; 0: in memory only
+	at     store.Pos // the entry of from's log that holds it, or its number in its replay; 0: in memory only
 	from   *queue    // the queue that is told of the acknowledgement; nil: none
 	body   uint64    // the shared body that its entry refers to, 0 for none
 	entry  *entry    // the entry as it was written; nil if it was read
@@ -204,9 +204,10 @@ type flight struct {
 	idx  uint16
 	qos  byte
 	size int32
-	// it is kept for messages that no log holds, and for claims of a group,
-	// which may have to go to another member.
+	// it is kept for claims of a group, which may have to go to another member.
 	it *item
+	// replay is the replay whose at-th message it is, or nil.
+	replay *replay
 }
 
 // outbox is the sending side of a session.
@@ -249,7 +250,7 @@ func (o *outbox) count(it *item, by int) {
 
 // flight is what the window keeps of it, but the item itself.
 func (it *item) flight() flight {
-	return flight{from: it.from, at: it.at, idx: it.idx, qos: it.qos, size: int32(it.size())}
+	return flight{from: it.from, at: it.at, idx: it.idx, qos: it.qos, size: int32(it.size()), replay: it.replay}
 }
 
 func (s *session) box() *outbox {
