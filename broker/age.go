@@ -57,11 +57,12 @@ func (c *core) tickAges(now int64) {
 // that made none, counts from now.
 func (c *core) restoreAges() error {
 	c.ages.put = store.Pos(c.released)
-	return c.store.Scan(tableAge, nil, nil, func(key, v []byte) store.Next {
-		if len(v) >= 10 && v[0] == 'A' {
+	return c.scan("age", tableAge, 8, func(key, v []byte) error {
+		err := checkRecord(v, 'A', 10)
+		if err == nil {
 			c.ages.marks = append(c.ages.marks, mark{store.Pos(binary.BigEndian.Uint64(key)), min(int64(binary.BigEndian.Uint64(v[2:])), c.clock.now)}) // later only after ResetClock
 		}
-		return store.Next{}
+		return err
 	})
 }
 

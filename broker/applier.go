@@ -67,6 +67,9 @@ func (c *core) applyHooks(p *hooks.Publish, cn *conn) (consumed, kept bool, err 
 // finish does what an Applier asked for besides its records.
 func (c *core) finish(t *tx) (kept bool) {
 	kept = t.write()
+	for _, r := range t.reads {
+		c.read(t.a, r)
+	}
 	for _, m := range t.more {
 		if t.depth+1 > hooks.MaxDepth {
 			t.refused(m, errTooDeep)
@@ -154,10 +157,30 @@ func (c *core) restoreHooks() error {
 		}
 		ap := &applier{Applier: a, recent: make(map[string]recent)}
 		ap.filters.set(a.Filters())
-		if err := a.Restore(hookReader{c.store, a.Name()}, c.clock.now); err != nil {
+		r := hookReader{c.store, a.Name()}
+		err := a.Restore(r, c.clock.now)
+		if d, ok := errors.AsType[*hooks.Damage](err); ok {
+			err = c.discardOf(r, d)
+		}
+		if errors.Is(err, mqtt.ErrNewer) {
+			err = fmt.Errorf("%w: start that one, or restore a backup that this one made", err)
+		}
+		if err != nil {
 			return fmt.Errorf("broker: hook %s: %w", a.Name(), err)
 		}
 		c.appliers = append(c.appliers, ap)
+	}
+	return nil
+}
+
+// discardOf discards the records that a hook can't read.
+func (c *core) discardOf(r hookReader, d *hooks.Damage) error {
+	for _, key := range d.Keys {
+		v, _, err := r.Get(key)
+		if err != nil {
+			return err
+		}
+		c.discard("hook "+r.name, tableHook, r.key(key), v, errRecord)
 	}
 	return nil
 }

@@ -207,7 +207,7 @@ func ticksComeInTime(t *testing.T) {
 }
 
 func panicsInTheCoreEndTheProcess(t *testing.T) {
-	for _, topic := range []string{"tell/panic", "boom/x"} {
+	for _, topic := range []string{"tell/panic", "tell/panic-read", "tell/panic-then", "boom/x"} {
 		dir := t.TempDir()
 		cmd, addr := child(t, dir)
 		c := join(t, addr, "c")

@@ -73,6 +73,10 @@ var contract = []sentence{
 	{"Tx", "Reply sends m to the sender's own connection only, at QoS 1, if it is still there and listens to m's topic.", repliesGoToTheSender},
 	{"Tx", "It is passing: nothing is stored.", repliesGoToTheSender},
 
+	{"Tx", "Read runs look on a worker, where it may read the hook's records, and then calls then inside the core, as it calls Tick.", txReads},
+	{"Tx", "Neither runs if the Applier returns an error.", txReads},
+	{"Tx", "A panic in one ends the process.", panicsInTheCoreEndTheProcess},
+
 	{"Applier", "Applier runs inside the core, on its goroutine, in the place that the publish has in the one order.", appliersAreOneAfterTheOther},
 	{"Applier", "It must be deterministic, must not block, read no disk and take no lock that another goroutine holds for long, and return within about a millisecond.", appliersAreOneAfterTheOther},
 	{"Applier", "What it may keep: its own state, which only it writes, and which Restore rebuilds.", appliersAreRestored},
@@ -83,6 +87,8 @@ var contract = []sentence{
 	{"Applier", "Two hooks of one name, or an empty one, are refused when the broker is made.", namesAreTheirOwn},
 	{"Applier", "Filters are the topic filters of the publishes that it applies, read as those of a Gate.", filtersAreReadAgain},
 	{"Applier", "Restore is called once, before all else, with the committed records and the core's time.", appliersAreRestored},
+	{"Applier", "A *Damage names records that it can't read and goes on without: they are logged, counted and deleted.", damageIsDiscarded},
+	{"Applier", "Any other error ends the start.", damageIsDiscarded},
 	{"Applier", "Apply is called for each publish that a filter matches, also for a will and for one from inside.", appliersSeePublishesFromInside},
 	{"Applier", "Tick is called about once a second, and before that at the time it returned last; it returns the core time at which it wants to be called next, 0 for no wish.", ticksComeInTime},
 

@@ -257,6 +257,10 @@ type page struct {
 	end   bool
 	was   *windowRecord
 	err   error
+	// damaged are the entries that could not be read; doubt means that what was in the
+	// window could not, so that anything may have been sent.
+	damaged []store.Pos
+	doubt   bool
 	// released is the last batch that was committed when the page was asked for.
 	released uint64
 }
@@ -300,6 +304,9 @@ func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
 		return
 	}
 	q.loaded, q.was = true, p.was
+	if p.doubt {
+		q.doubt = uint16(c.cfg.Limits.Window)
+	}
 	c.takePage(q, p)
 	for i := range p.items {
 		c.takeLoaded(s, q, &p.items[i])
@@ -318,6 +325,9 @@ func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
 // takePage notes what the page's entries hold. One of which everything was
 // acknowledged before goes.
 func (c *core) takePage(q *queue, p page) {
+	for _, at := range p.damaged {
+		c.skipDamaged(q, at)
+	}
 	for i := range p.items {
 		l := &p.items[i]
 		switch {
@@ -351,8 +361,8 @@ func (c *core) takeLoaded(s *session, q *queue, l *loaded) {
 		c.sendAck(s.conn, mqtt.Ack{Type: mqtt.PUBREL, ID: l.id})
 		return
 	}
-	if l.msg == nil { // its body is gone: it had been delivered
-		c.settle(&l.item)
+	if l.msg == nil {
+		c.settleLost(&l.item)
 		return
 	}
 	if l.id == 0 {

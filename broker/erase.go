@@ -15,13 +15,23 @@ var ofSession = []store.Table{tableIn2, tableOut2, tableReplay, tableDone}
 
 // erase removes what is stored of an ended session beside its record, once what the
 // open batch writes of it is there, too.
-func (c *core) erase(s *session) {
-	c.then(func() {
-		for _, t := range ofSession {
-			c.eraseTable(t, s.id)
-		}
-		c.eraseLog(s.log())
-	})
+func (c *core) erase(s *session) { c.then(func() { c.eraseRecords(s.id) }) }
+
+func (c *core) eraseRecords(session uint64) {
+	for _, t := range ofSession {
+		c.eraseTable(t, session)
+	}
+	c.eraseLog(store.Log{Kind: logQueue, ID: session})
+}
+
+// eraseOrphan removes what is left of a session whose own record is lost, once the core
+// runs.
+func (c *core) eraseOrphan(session uint64) {
+	c.mail.post(command{kind: cmdCall, call: func() {
+		c.cur.w.Delete(tableWindow, be8(session))
+		c.eraseTable(tableSub, session)
+		c.eraseRecords(session)
+	}})
 }
 
 // eraseTable removes the records of one session from a table, in steps.

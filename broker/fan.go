@@ -172,29 +172,27 @@ func (f *fan) record() []byte {
 	return rec
 }
 
-var errFan = errors.New("broker: malformed fan-out record")
-
 // decodeFan is the inverse of record; sessions that have ended get a stand-in,
 // so that the places of the others hold.
 func decodeFan(n uint64, v []byte, byID sessionList) (*fan, error) {
 	if len(v) > 0 && v[0] == 'I' {
 		return decodeFanInbox(n, v)
 	}
-	if len(v) < 10 || v[0] != 'F' {
-		return nil, errFan
+	if err := checkRecord(v, 'F', 10); err != nil {
+		return nil, err
 	}
 	f := &fan{n: n, body: binary.BigEndian.Uint64(v[2:])}
 	var err error
 	v = v[10:]
 	for _, s := range []*string{&f.key.from.user, &f.key.from.client} {
 		if *s, v, err = cutString(v); err != nil {
-			return nil, errFan
+			return nil, errRecord
 		}
 	}
 	for len(v) > 0 {
 		id, k := binary.Uvarint(v)
 		if k <= 0 || len(v) < k+2 || v[k]&3 == 3 {
-			return nil, errFan
+			return nil, errRecord
 		}
 		t := fanTarget{sess: byID.find(id), qos: v[k] & 3, retain: v[k]&4 != 0}
 		if t.sess == nil {
@@ -205,7 +203,7 @@ func decodeFan(n uint64, v []byte, byID sessionList) (*fan, error) {
 		for range subs {
 			id, k := binary.Uvarint(v)
 			if k <= 0 {
-				return nil, errFan
+				return nil, errRecord
 			}
 			t.subIDs, v = append(t.subIDs, uint32(id)), v[k:]
 		}
@@ -217,18 +215,17 @@ func decodeFan(n uint64, v []byte, byID sessionList) (*fan, error) {
 // restoreFans goes on with the fan-outs that had not ended.
 func (c *core) restoreFans(byID sessionList) error {
 	var fans []*fan
-	var bad error
-	err := c.store.Scan(tableFan, nil, nil, func(key, v []byte) store.Next {
+	err := c.scan("fan-out", tableFan, 8, func(key, v []byte) error {
 		f, err := decodeFan(binary.BigEndian.Uint64(key), append([]byte(nil), v...), byID)
 		if err != nil {
-			bad = err
-			return store.Stop
+			c.cur.w.Delete(tableFanAt, append([]byte(nil), key...))
+			return err
 		}
 		fans = append(fans, f)
-		return store.Next{}
+		return nil
 	})
-	if err != nil || bad != nil {
-		return errors.Join(err, bad)
+	if err != nil {
+		return err
 	}
 	for _, f := range fans {
 		if err := c.resumeFan(f); err != nil {
@@ -238,20 +235,41 @@ func (c *core) restoreFans(byID sessionList) error {
 	return nil
 }
 
+// loseFan ends a fan-out whose message is lost.
+func (c *core) loseFan(f *fan) {
+	c.damaged("fan-out's message", be8(f.body), nil, errMissing)
+	for _, t := range f.to[f.next:] {
+		if !t.sess.gone {
+			c.loseDamaged(&t.sess.wake().queue)
+		}
+	}
+	c.cur.w.Delete(tableFan, be8(f.n))
+	c.cur.w.Delete(tableFanAt, be8(f.n))
+}
+
 func (c *core) resumeFan(f *fan) error {
 	v, err := c.store.Get(tableFanAt, be8(f.n))
 	switch {
-	case err == nil && len(v) >= 10:
-		f.next = int(min(binary.BigEndian.Uint64(v[2:]), uint64(f.size())))
-	case err != nil && !errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound):
+	case err != nil:
 		return err
+	case checkRecord(v, 'A', 10) == nil:
+		f.next = int(min(binary.BigEndian.Uint64(v[2:]), uint64(f.size())))
+	case errors.Is(checkRecord(v, 'A', 10), mqtt.ErrNewer):
+		return newer("fan-out's progress", tableFanAt, be8(f.n))
+	default: // who had it gets it again: at least once
+		c.damaged("fan-out's progress", be8(f.n), v, errRecord)
 	}
 	if f.inbox != nil {
 		c.chain(f)
 		return nil
 	}
-	if f.msg, err = c.readBody(f.body); err != nil || f.msg == nil {
-		return errors.Join(errFan, err)
+	if f.msg, err = c.readBody(f.body); err != nil {
+		return err
+	}
+	if f.msg == nil {
+		c.loseFan(f)
+		return nil
 	}
 	f.key.topic = f.msg.Topic
 	c.bodies[f.body] += int32(len(f.to) - f.next)

@@ -131,8 +131,8 @@ func (f *fan) inboxRecord() []byte {
 }
 
 func decodeFanInbox(n uint64, v []byte) (*fan, error) {
-	if len(v) < 18 || v[0] != 'I' {
-		return nil, errFan
+	if err := checkRecord(v, 'I', 18); err != nil {
+		return nil, err
 	}
 	in := &fanInbox{expires: int64(binary.BigEndian.Uint64(v[2:])), at: int64(binary.BigEndian.Uint64(v[10:]))}
 	f := &fan{n: n, inbox: in}
@@ -141,16 +141,16 @@ func decodeFanInbox(n uint64, v []byte) (*fan, error) {
 	v = v[18:]
 	for _, s := range []*string{&f.key.from.user, &f.key.from.client, &f.key.topic, &event} {
 		if *s, v, err = cutString(v); err != nil {
-			return nil, errFan
+			return nil, errRecord
 		}
 	}
 	if in.event = []byte(event); len(event) < 2 {
-		return nil, errFan
+		return nil, errRecord
 	}
 	for len(v) > 0 {
 		var name string
 		if name, v, err = cutString(v); err != nil {
-			return nil, errFan
+			return nil, errRecord
 		}
 		in.names = append(in.names, name)
 	}

@@ -69,7 +69,7 @@ func fill(t testing.TB, b *broker.Broker) {
 
 // ageless is a broker that forgets nothing because of its age, whatever the clock says.
 func ageless(dir string) broker.Config {
-	return broker.Config{Data: dir, Memory: 64 << 20, Hooks: []any{teller{}}, ResetClock: true, Log: quiet,
+	return broker.Config{Data: dir, Memory: 256 << 20, Hooks: []any{teller{}}, ResetClock: true, Log: quiet,
 		Limits: broker.Limits{SessionExpiry: 1 << 62, InboxKeep: 1 << 62, QueueKeep: -1}}
 }
 

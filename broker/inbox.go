@@ -3,6 +3,7 @@ package broker
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"strings"
 
@@ -61,8 +62,8 @@ func (u *user) record() []byte {
 
 func decodeUser(id uint64, v []byte) (*user, error) {
 	v = append([]byte(nil), v...)
-	if len(v) < 26 || v[0] != 'U' {
-		return nil, errItem
+	if err := checkRecord(v, 'U', 26); err != nil {
+		return nil, err
 	}
 	u := &user{id: id, next: binary.BigEndian.Uint64(v[2:]), first: binary.BigEndian.Uint64(v[10:])}
 	u.done, u.bytes = u.next-1, int64(binary.BigEndian.Uint64(v[18:]))
@@ -72,6 +73,9 @@ func decodeUser(id uint64, v []byte) (*user, error) {
 		if *f, v, err = cutString(v); err != nil {
 			return nil, err
 		}
+	}
+	if u.first == 0 || u.first > u.next {
+		return nil, errRecord
 	}
 	return u, nil
 }
@@ -249,9 +253,13 @@ func (c *core) readInbox(s *session) {
 	c.b.work(func() {
 		var p page
 		p.err = c.store.Read(log, after, pageItems, pageBytes, func(at store.Pos, v []byte) bool {
-			if it, ok := decodeEvent(topic, at, v); ok {
-				p.items = append(p.items, loaded{item: it})
+			it, err := decodeEvent(topic, at, v)
+			if err != nil {
+				c.damaged("inbox event", logKey(logInbox, log.ID, at), v, err)
+				p.damaged = append(p.damaged, at)
+				it = item{at: at}
 			}
+			p.items = append(p.items, loaded{item: it})
 			p.last = at
 			return true
 		})
@@ -276,7 +284,9 @@ func (c *core) pageInbox(s *session, f *feed, cn *conn, p page, done store.Pos) 
 			continue
 		}
 		c.gapBefore(s, f, it.at)
-		it.from = &f.queue
+		if it.from = &f.queue; it.msg == nil {
+			it.msg = f.user.gap(uint64(it.at), uint64(it.at), "damage")
+		}
 		c.feedItem(s, f, it)
 	}
 	if p.end {
@@ -306,52 +316,67 @@ func (c *core) feedItem(s *session, f *feed, it item) {
 }
 
 // decodeEvent makes an item of a stored inbox event.
-func decodeEvent(topic string, at store.Pos, v []byte) (it item, ok bool) {
-	if len(v) < eventHead || v[0] != 'E' {
-		return it, false
+func decodeEvent(topic string, at store.Pos, v []byte) (it item, err error) {
+	if err := checkRecord(v, 'E', eventHead); err != nil {
+		return it, err
 	}
 	m := &mqtt.Message{Topic: topic, QoS: 1, Expires: int64(binary.BigEndian.Uint64(v[2:]))}
 	m.Payload = append([]byte(nil), v[eventHead:]...)
-	return item{msg: m, at: at}, true
+	return item{msg: m, at: at}, nil
 }
 
 // restoreUsers reads all inboxes' heads and cursors.
 func (c *core) restoreUsers() error {
 	byID := make(map[uint64]*user)
-	var bad error
-	err := c.store.Scan(tableUser, nil, nil, func(key, v []byte) store.Next {
-		u, err := decodeUser(binary.BigEndian.Uint64(key), v)
-		if err != nil {
-			bad = err
-			return store.Stop
+	err := c.scan("inbox", tableUser, 8, func(key, v []byte) error {
+		id := binary.BigEndian.Uint64(key)
+		u, err := decodeUser(id, v)
+		if err == nil && c.users[u.name] != nil {
+			err = errRecord
+		}
+		if err != nil { // the person's next one has another epoch, which tells of it
+			c.eraseInbox(id)
+			return err
 		}
 		byID[u.id], c.users[u.name] = u, u
 		c.keepInbox(u, c.clock.now-c.cfg.Limits.InboxKeep.Milliseconds()+int64(u.id%3600)*1000)
-		return store.Next{}
+		return nil
 	})
-	if err != nil || bad != nil {
-		return cmpErr(err, bad)
+	if err != nil {
+		return err
 	}
-	return c.store.Scan(tableCursor, nil, nil, func(key, v []byte) store.Next {
-		if u := byID[binary.BigEndian.Uint64(key)]; u != nil {
-			if k, ok := decodeCursor(v); ok {
-				if u.cursors == nil {
-					u.cursors = make(map[string]cursor, 1)
-				}
-				u.cursors[string(key[8:])] = k
-			}
+	return c.scan("cursor", tableCursor, 8, func(key, v []byte) error {
+		id, client := binary.BigEndian.Uint64(key), string(key[8:])
+		u := byID[id]
+		if u == nil {
+			c.cur.w.Delete(tableCursor, append([]byte(nil), key...))
+			c.eraseInbox(id)
+			return nil
 		}
-		return store.Next{}
+		k, err := decodeCursor(v)
+		if errors.Is(err, mqtt.ErrNewer) {
+			return err
+		}
+		if err != nil || k.at >= u.next { // what the device has read is not known: it gets what is kept
+			c.damaged("cursor", key, v, errRecord)
+			c.setCursor(u, client, u.first-1)
+			return nil
+		}
+		if u.cursors == nil {
+			u.cursors = make(map[string]cursor, 1)
+		}
+		u.cursors[client] = k
+		return nil
 	})
 }
 
-func cmpErr(errs ...error) error {
-	for _, e := range errs {
-		if e != nil {
-			return e
-		}
-	}
-	return nil
+// eraseInbox removes the events and cursors of an inbox whose own record is lost, once
+// the core runs.
+func (c *core) eraseInbox(id uint64) {
+	c.mail.post(command{kind: cmdCall, call: func() {
+		c.eraseTable(tableCursor, id)
+		c.eraseLog(store.Log{Kind: logInbox, ID: id})
+	}})
 }
 
 // encodeName is how a user stands in a topic level.

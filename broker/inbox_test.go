@@ -21,8 +21,16 @@ func (teller) Restore(hooks.Reader, int64) error { return nil }
 func (teller) Tick(hooks.Tx) int64               { return 0 }
 func (teller) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	expires := int64(0)
-	if p.Message.Topic == "tell/panic" {
+	look := func(hooks.Reader) {}
+	switch p.Message.Topic {
+	case "tell/panic":
 		panic("as it was told to")
+	case "tell/panic-read":
+		look = func(hooks.Reader) { panic("as it was told to") }
+		fallthrough
+	case "tell/panic-then":
+		tx.Read(look, func(hooks.Tx) { panic("as it was told to") })
+		return hooks.Consume, nil
 	}
 	if string(p.Message.Payload) == "soon" {
 		expires = tx.Now() + 1

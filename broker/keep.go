@@ -23,11 +23,11 @@ func (k cursor) record() []byte {
 	return binary.BigEndian.AppendUint64(rec, uint64(k.seen))
 }
 
-func decodeCursor(v []byte) (k cursor, ok bool) {
-	if len(v) < 18 || v[0] != 'C' {
-		return k, false
+func decodeCursor(v []byte) (k cursor, err error) {
+	if err := checkRecord(v, 'C', 18); err != nil {
+		return k, err
 	}
-	return cursor{binary.BigEndian.Uint64(v[2:]), int64(binary.BigEndian.Uint64(v[10:]))}, true
+	return cursor{binary.BigEndian.Uint64(v[2:]), int64(binary.BigEndian.Uint64(v[10:]))}, nil
 }
 
 // maxDevices is how many devices a user may have.
@@ -176,9 +176,11 @@ func (c *core) sweepInbox(u *user) {
 	c.b.work(func() {
 		var head []oldEvent
 		err := c.store.Read(log, 0, eraseStep, 1<<20, func(at store.Pos, v []byte) bool {
-			if len(v) >= eventHead {
-				head = append(head, oldEvent{uint64(at), int64(binary.BigEndian.Uint64(v[10:])), len(v)})
+			e := oldEvent{seq: uint64(at), size: len(v)} // one that is damaged is of no use: it goes
+			if checkRecord(v, 'E', eventHead) == nil {
+				e.ts = int64(binary.BigEndian.Uint64(v[10:]))
 			}
+			head = append(head, e)
 			return true
 		})
 		if err != nil {

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,7 +15,10 @@ import (
 // worker and touches nothing of the core.
 func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool, was *windowRecord) (p page) {
 	if first {
-		if was, p.err = c.readWindow(session); p.err != nil {
+		if was, p.err = c.readWindow(session); errors.Is(p.err, errWindow) {
+			p.doubt, p.err = true, nil
+		}
+		if p.err != nil {
 			return p
 		}
 		for _, r := range was.released {
@@ -25,16 +29,20 @@ func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool
 	size := 0 // with the shared bodies
 	err := c.store.Read(l, after, pageItems, pageBytes, func(at store.Pos, value []byte) bool {
 		items, err := decodeItems(append([]byte(nil), value...), c.bodyReader(&p.err))
-		if p.err = errors.Join(p.err, err); p.err != nil {
+		if p.err != nil {
 			p.err = fmt.Errorf("entry %d: %w", at, p.err)
 			return false
+		}
+		if p.last = at; err != nil {
+			c.damaged("queue", logKey(l.Kind, l.ID, at), value, err)
+			p.damaged = append(p.damaged, at)
+			return true
 		}
 		for i := range items {
 			items[i].at = at
 			size += items[i].size()
 			p.items = append(p.items, was.restore(items[i]))
 		}
-		p.last = at
 		return len(p.items) < pageItems && size < pageBytes
 	})
 	if err != nil && p.err == nil {
@@ -64,7 +72,7 @@ func (c *core) bodyReader(failed *error) func(uint64) *mqtt.Message {
 }
 
 // readBody reads a shared body; nil if it is no more, because what referred to it
-// has gone meanwhile.
+// has gone meanwhile, or if it is damaged.
 func (c *core) readBody(n uint64) (*mqtt.Message, error) {
 	v, err := c.store.Get(tableBody, be8(n))
 	if errors.Is(err, store.ErrNotFound) {
@@ -74,7 +82,14 @@ func (c *core) readBody(n uint64) (*mqtt.Message, error) {
 		return nil, err
 	}
 	m, _, err := mqtt.DecodeMessage(v)
-	return m, err
+	if errors.Is(err, mqtt.ErrNewer) {
+		return nil, newer("message", tableBody, be8(n))
+	}
+	if err != nil {
+		c.discard("message", tableBody, be8(n), v, err)
+		return nil, nil
+	}
+	return m, nil
 }
 
 // windowRecord is what a session's window and read-ahead held when it
@@ -107,24 +122,30 @@ func (w *windowRecord) restore(it item) loaded {
 	return loaded{item: it, id: id, done: w.done[at], skip: !open && it.at <= w.read || w.done[at]}
 }
 
-var errWindow = errors.New("broker: malformed window record")
+var errWindow = fmt.Errorf("window: %w", errRecord)
 
 // readWindow reads what a disconnect saved, and the QoS 2 exchanges, which are
-// saved as they go.
+// saved as they go. errWindow says that what was saved is damaged; w then holds the
+// exchanges.
 func (c *core) readWindow(session uint64) (w *windowRecord, err error) {
 	w = &windowRecord{flights: make(map[place]uint16)}
 	v, err := c.store.Get(tableWindow, be8(session))
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return w, err
 	}
+	var bad error
 	if err == nil {
-		if err := w.decode(v); err != nil {
-			return w, err
+		if bad = w.decode(v); bad != nil {
+			c.damaged("window", be8(session), v, bad)
+			w = &windowRecord{flights: make(map[place]uint16)}
 		}
 	}
 	err = c.store.Scan(tableDone, be8(session), nil, func(key, _ []byte) store.Next {
 		if w.done == nil {
 			w.done = make(map[place]bool)
+		}
+		if len(key) < 18 {
+			return store.Next{}
 		}
 		w.done[place{store.Pos(binary.BigEndian.Uint64(key[8:])), binary.BigEndian.Uint16(key[16:])}] = true
 		return store.Next{}
@@ -134,7 +155,9 @@ func (c *core) readWindow(session uint64) (w *windowRecord, err error) {
 	}
 	own := make(map[uint16]place) // identifiers of QoS 2 exchanges
 	err = c.store.Scan(tableOut2, be8(session), nil, func(key, v []byte) store.Next {
-		w.exchange(binary.BigEndian.Uint16(key[8:]), v, own)
+		if len(key) < 10 || !w.exchange(binary.BigEndian.Uint16(key[8:]), v, own) {
+			c.discard("QoS 2 exchange", tableOut2, key, v, errRecord)
+		}
 		return store.Next{}
 	})
 	for at, id := range w.flights {
@@ -145,19 +168,26 @@ func (c *core) readWindow(session uint64) (w *windowRecord, err error) {
 			w.flights[at] = 0 // it was free again when the exchange took it
 		}
 	}
-	return w, err
+	return w, cmp.Or(err, bad)
 }
 
-// exchange adds a stored QoS 2 exchange, and its identifier to own.
-func (w *windowRecord) exchange(id uint16, v []byte, own map[uint16]place) {
-	own[id] = place{}
+// exchange adds a stored QoS 2 exchange, and its identifier to own. It reports whether
+// it could be read.
+func (w *windowRecord) exchange(id uint16, v []byte, own map[uint16]place) bool {
+	if checkRecord(v, 'O', 3) != nil {
+		return false
+	}
 	switch {
-	case len(v) >= 3 && v[2] == out2Released:
+	case v[2] == out2Released:
+		own[id] = place{}
 		w.released = append(w.released, id)
 	case len(v) >= 13 && v[2] == out2Sent:
 		own[id] = place{store.Pos(binary.BigEndian.Uint64(v[3:])), binary.BigEndian.Uint16(v[11:])}
 		w.flights[own[id]] = id
+	default:
+		return false
 	}
+	return true
 }
 
 // encodeWindow is kind, version, read, then each open item as at, idx, id. What
@@ -198,7 +228,7 @@ func (s *session) encodeWindow() []byte {
 }
 
 func (w *windowRecord) decode(v []byte) error {
-	if len(v) < 10 || v[0] != 'W' || (len(v)-10)%12 != 0 {
+	if checkRecord(v, 'W', 10) != nil || (len(v)-10)%12 != 0 {
 		return errWindow
 	}
 	w.read = store.Pos(binary.BigEndian.Uint64(v[2:]))

@@ -2,7 +2,6 @@ package broker
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 
 	"github.com/geocast/geocast/mqtt"
@@ -113,8 +112,6 @@ const (
 	itemShared = 2
 )
 
-var errItem = errors.New("broker: malformed queue entry")
-
 // appendItem appends the stored form of an item: kind, QoS and retain flag,
 // subscription identifiers, then the message or the body's number.
 func appendItem(dst []byte, it *item, body uint64) []byte {
@@ -141,8 +138,8 @@ func appendItem(dst []byte, it *item, body uint64) []byte {
 // message of a shared body, or
 // nil if it is no more.
 func decodeItems(b []byte, body func(uint64) *mqtt.Message) ([]item, error) {
-	if len(b) < 2 || b[0] != 'Q' {
-		return nil, errItem
+	if err := checkRecord(b, 'Q', 2); err != nil {
+		return nil, err
 	}
 	b = b[2:]
 	var items []item
@@ -159,17 +156,17 @@ func decodeItems(b []byte, body func(uint64) *mqtt.Message) ([]item, error) {
 
 func decodeItem(b []byte, body func(uint64) *mqtt.Message) (it item, rest []byte, err error) {
 	if len(b) < 3 {
-		return it, nil, errItem
+		return it, nil, errRecord
 	}
 	kind, flags, n := b[0], b[1], int(b[2])
 	b = b[3:]
 	if it.qos, it.retain = flags&3, flags&4 != 0; it.qos == 3 {
-		return it, nil, errItem
+		return it, nil, errRecord
 	}
 	for range n {
 		id, k := binary.Uvarint(b)
 		if k <= 0 {
-			return it, nil, errItem
+			return it, nil, errRecord
 		}
 		it.subIDs, b = append(it.subIDs, uint32(id)), b[k:]
 	}
@@ -182,10 +179,10 @@ func decodeItem(b []byte, body func(uint64) *mqtt.Message) (it item, rest []byte
 		it.msg = body(it.body)
 		n, k := binary.Uvarint(b[8:])
 		if k <= 0 || n > math.MaxInt32 {
-			return it, nil, errItem
+			return it, nil, errRecord
 		}
 		it.bodySize = int(n)
 		return it, b[8+k:], nil
 	}
-	return it, nil, errItem
+	return it, nil, errRecord
 }

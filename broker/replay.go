@@ -2,8 +2,10 @@ package broker
 
 import (
 	"encoding/binary"
+	"errors"
 	"slices"
 
+	"github.com/geocast/geocast/mqtt"
 	"github.com/geocast/geocast/retained"
 	"github.com/geocast/geocast/store"
 )
@@ -72,17 +74,20 @@ func (c *core) saveReplay(s *session, r *replay) {
 	c.cur.w.Put(tableReplay, replayKey(s, r.cursor.Filter), rec)
 }
 
-func decodeReplay(filter string, v []byte) (*replay, bool) {
-	if len(v) < 18 || v[0] != 'Y' {
-		return nil, false
+func decodeReplay(filter string, v []byte) (*replay, error) {
+	if err := checkRecord(v, 'Y', 18); err != nil {
+		return nil, err
 	}
-	o, ok := decodeSubOptions(v[11:18])
+	o, err := decodeSubOptions(v[11:18])
+	if err != nil {
+		return nil, err
+	}
 	r := &replay{cursor: retained.Replay{Filter: filter, AsOf: binary.BigEndian.Uint64(v[3:]), After: string(v[18:]), QoS: o.qos}, options: o}
 	if v[2] == 1 {
 		r.open = []openTopic{{topic: r.cursor.After}}
 	}
 	r.rewind()
-	return r, ok
+	return r, nil
 }
 
 // rewind goes back to what has not arrived.
@@ -138,17 +143,30 @@ func (c *core) resumeReplays(s *session) {
 
 // restoreReplays reads the replays that had not finished.
 func (c *core) restoreReplays(byID sessionList) error {
-	return c.store.Scan(tableReplay, nil, nil, func(key, v []byte) store.Next {
-		s := byID.find(binary.BigEndian.Uint64(key))
-		r, ok := decodeReplay(string(key[8:]), v)
-		if s == nil || !ok {
-			return store.Next{}
+	return c.scan("replay of retained messages", tableReplay, 8, func(key, v []byte) error {
+		id, filter := binary.BigEndian.Uint64(key), string(key[8:])
+		s := byID.find(id)
+		if s == nil { // left by an interrupted erasure
+			c.mail.post(command{kind: cmdCall, call: func() { c.eraseTable(tableReplay, id) }})
+			return nil
 		}
-		if s.subs.has(r.cursor.Filter) {
-			s.wake()
-			s.replays = append(s.replays, r)
+		o, ok := s.subs.get(filter)
+		if !ok {
+			c.cur.w.Delete(tableReplay, append([]byte(nil), key...))
+			return nil
 		}
-		return store.Next{}
+		r, err := decodeReplay(filter, v)
+		if errors.Is(err, mqtt.ErrNewer) {
+			return err
+		}
+		s.wake()
+		if err != nil { // it begins anew: at least once
+			c.damaged("replay of retained messages", key, v, err)
+			r = &replay{cursor: retained.Replay{Filter: filter, AsOf: c.asOf(), QoS: o.qos}, options: o}
+			c.saveReplay(s, r)
+		}
+		s.replays = append(s.replays, r)
+		return nil
 	})
 }
 

@@ -72,13 +72,15 @@ func (c *core) restore(now time.Time) error {
 func (c *core) restoreMeta() (saved int64, err error) {
 	v, err := c.store.Get(tableMeta, []byte("core"))
 	if errors.Is(err, store.ErrNotFound) {
-		return 0, nil
+		return 0, c.wantEmpty()
 	}
 	if err != nil {
 		return 0, err
 	}
-	if len(v) < 34 || v[0] != 'M' {
-		return 0, errors.New("broker: malformed core record")
+	if err := checkRecord(v, 'M', 34); errors.Is(err, mqtt.ErrNewer) {
+		return 0, newer("core", tableMeta, []byte("core"))
+	} else if err != nil {
+		return 0, errCore
 	}
 	saved = int64(binary.BigEndian.Uint64(v[2:]))
 	c.released = binary.BigEndian.Uint64(v[10:])
@@ -86,6 +88,23 @@ func (c *core) restoreMeta() (saved int64, err error) {
 	c.nextID = binary.BigEndian.Uint64(v[18:])
 	c.stamp = binary.BigEndian.Uint64(v[26:])
 	return saved, nil
+}
+
+// errCore refuses a store in which numbers would be given a second time.
+var errCore = errors.New(`broker: the core's own record (table 0x26, key "core"), which says the time and which numbers are taken, is missing or damaged: restore a backup, or move the data folder away to begin with nothing`)
+
+// wantEmpty is for a store without the core's own record.
+func (c *core) wantEmpty() error {
+	for t := tableSession; t <= tableAge; t++ {
+		some := false
+		if err := c.store.Scan(t, nil, nil, func(_, _ []byte) store.Next { some = true; return store.Stop }); err != nil {
+			return err
+		}
+		if some {
+			return errCore
+		}
+	}
+	return nil
 }
 
 // sessionList is all sessions by rising id, while they are restored.
@@ -101,19 +120,33 @@ func (l sessionList) find(id uint64) *session {
 }
 
 func (c *core) restoreSessions() (byID sessionList, err error) {
-	var bad error
-	err = c.store.Scan(tableSession, nil, nil, func(key, v []byte) store.Next {
-		s, err := decodeSession(binary.BigEndian.Uint64(key), v)
+	err = c.scan("session", tableSession, 8, func(key, v []byte) error {
+		id := binary.BigEndian.Uint64(key)
+		s, will, err := decodeSession(id, v)
+		if err == nil && c.sessions.get(s.key) != nil {
+			err = errRecord
+		}
 		if err != nil {
-			bad = fmt.Errorf("broker: session record %x: %w", key, err)
-			return store.Stop
+			c.eraseOrphan(id) // its client is told by Session Present 0
+			return err
+		}
+		if len(will) > 0 {
+			w, err := decodeWill(append([]byte(nil), will...), s.key)
+			if errors.Is(err, mqtt.ErrNewer) {
+				return err
+			}
+			if err != nil {
+				c.damaged("will", key, v, err)
+				w = nil
+			}
+			s.wake().will = w
 		}
 		byID = append(byID, s)
 		c.sessions.put(s)
 		c.restoreTimes(s)
-		return store.Next{}
+		return nil
 	})
-	return byID, errors.Join(err, bad)
+	return byID, err
 }
 
 // restoreTimes lets the will and the expiry of a session that was connected run
@@ -135,30 +168,24 @@ func (c *core) restoreTimes(s *session) {
 	}
 }
 
-// decodeSession is the inverse of session.record.
-func decodeSession(id uint64, v []byte) (*session, error) {
-	if len(v) < 22 || v[0] != 'S' {
-		return nil, errItem
+// decodeSession is the inverse of session.record, but for the will.
+func decodeSession(id uint64, v []byte) (s *session, will []byte, err error) {
+	if err := checkRecord(v, 'S', 22); err != nil {
+		return nil, nil, err
 	}
-	s := &session{id: id, expiry: binary.BigEndian.Uint32(v[2:]), endsAt: int64(binary.BigEndian.Uint64(v[6:])), lasting: true, stored: true}
+	s = &session{id: id, expiry: binary.BigEndian.Uint32(v[2:]), endsAt: int64(binary.BigEndian.Uint64(v[6:])), lasting: true, stored: true}
 	if n := binary.BigEndian.Uint64(v[14:]); n > 0 {
 		s.wake().dropped = n
 	}
-	var err error
-	if s.key, v, err = decodeSessionKey(v); err != nil {
-		return nil, err
-	}
-	if len(v) > 0 {
-		s.wake().will, err = decodeWill(append([]byte(nil), v...), s.key)
-	}
-	return s, err
+	s.key, will, err = decodeSessionKey(v)
+	return s, will, err
 }
 
 // decodeSessionKey reads the key out of a session's record, and returns what
 // follows.
 func decodeSessionKey(v []byte) (k sessionKey, rest []byte, err error) {
 	if len(v) < 22 {
-		return k, nil, errItem
+		return k, nil, errRecord
 	}
 	if k.user, rest, err = cutString(v[22:]); err != nil {
 		return k, nil, err
@@ -173,7 +200,7 @@ func decodeSessionKey(v []byte) (k sessionKey, rest []byte, err error) {
 func cutString(v []byte) (string, []byte, error) {
 	n, k := binary.Uvarint(v)
 	if k <= 0 || n > uint64(len(v)-k) {
-		return "", nil, errItem
+		return "", nil, errRecord
 	}
 	return string(v[k : k+int(n)]), v[k+int(n):], nil
 }
@@ -185,13 +212,27 @@ func (c *core) restoreSubs(byID sessionList) error {
 		o subOptions
 	}
 	var groups []shared
-	err := c.store.Scan(tableSub, nil, nil, func(key, v []byte) store.Next {
-		s := byID.find(binary.BigEndian.Uint64(key))
-		o, ok := decodeSubOptions(v)
-		if s == nil || !ok {
-			return store.Next{}
+	lost := uint64(0) // the last session that is no more
+	err := c.scan("subscription", tableSub, 9, func(key, v []byte) error {
+		id := binary.BigEndian.Uint64(key)
+		s := byID.find(id)
+		if s == nil {
+			if id != lost {
+				c.eraseOrphan(id)
+			}
+			lost = id
+			return nil
 		}
 		f := string(key[8:])
+		o, err := decodeSubOptions(v)
+		if errors.Is(err, mqtt.ErrNewer) {
+			return err
+		}
+		if err != nil { // what it asks for is in its key: it goes on as it can be served at least once
+			c.damaged("subscription", key, v, err)
+			o = subOptions{qos: 1}
+			c.cur.w.Put(tableSub, append([]byte(nil), key...), o.append(nil))
+		}
 		s.subs.set(f, o)
 		if _, _, is, _ := mqtt.ParseShared(f); is {
 			groups = append(groups, shared{s, f, o})
@@ -204,7 +245,7 @@ func (c *core) restoreSubs(byID sessionList) error {
 				c.index.Fill(f, s, o)
 			}
 		}
-		return store.Next{}
+		return nil
 	})
 	if err != nil {
 		return err
@@ -213,17 +254,28 @@ func (c *core) restoreSubs(byID sessionList) error {
 	for _, g := range groups {
 		c.restoreMember(g.s, g.f, g.o, ids)
 	}
+	for f, id := range ids {
+		_, rest, _, _ := mqtt.ParseShared(f)
+		if g, ok := c.groups.Get(rest, f); !ok || g.id != id {
+			c.cur.w.Delete(tableGroup, be8(id)) // nobody is a member
+		}
+	}
 	return err
 }
 
 // groupIDs reads which log each lasting shared subscription has.
 func (c *core) groupIDs() (map[string]uint64, error) {
 	ids := make(map[string]uint64)
-	err := c.store.Scan(tableGroup, nil, nil, func(key, v []byte) store.Next {
-		if len(v) > 2 {
-			ids[string(v[2:])] = binary.BigEndian.Uint64(key)
+	err := c.scan("shared subscription", tableGroup, 8, func(key, v []byte) error {
+		if err := checkRecord(v, 'G', 3); err != nil {
+			return err
 		}
-		return store.Next{}
+		f := string(v[2:])
+		if _, _, is, err := mqtt.ParseShared(f); !is || err != nil {
+			return errRecord
+		}
+		ids[f] = binary.BigEndian.Uint64(key)
+		return nil
 	})
 	return ids, err
 }
@@ -232,7 +284,13 @@ func (c *core) restoreMember(s *session, filter string, o subOptions, ids map[st
 	_, rest, _, _ := mqtt.ParseShared(filter)
 	g, ok := c.groups.Get(rest, filter)
 	if !ok {
-		id := ids[filter]
+		id, known := ids[filter]
+		if !known { // its queue can't be found any more: it begins a new one
+			c.nextID++
+			id = c.nextID
+			c.damaged("shared subscription", []byte(filter), nil, errMissing)
+			c.cur.w.Put(tableGroup, be8(id), append([]byte{'G', 1}, filter...))
+		}
 		g = &group{id: id, filter: filter, queue: queue{log: store.Log{Kind: logGroup, ID: id}}}
 		c.groups.Set(rest, filter, g)
 	}
@@ -240,7 +298,11 @@ func (c *core) restoreMember(s *session, filter string, o subOptions, ids map[st
 }
 
 func (c *core) restoreIn2(byID sessionList) error {
-	return c.store.Scan(tableIn2, nil, nil, func(key, _ []byte) store.Next {
+	return c.store.Scan(tableIn2, nil, nil, func(key, v []byte) store.Next {
+		if len(key) != 10 {
+			c.discard("QoS 2 identifier", tableIn2, key, v, errRecord)
+			return store.Next{}
+		}
 		id := binary.BigEndian.Uint64(key)
 		s := byID.find(id)
 		if s == nil { // left by an interrupted erasure
@@ -256,21 +318,14 @@ func (c *core) restoreIn2(byID sessionList) error {
 }
 
 func (c *core) restoreRetained() error {
-	malformed := 0
-	err := c.store.Scan(tableRetained, nil, nil, func(key, v []byte) store.Next {
+	return c.scan("retained message", tableRetained, 1, func(key, v []byte) error {
 		r, err := retained.Decode(v)
-		if err != nil {
-			malformed++
-			return store.Next{}
+		if err == nil {
+			c.topics.Set(string(key), len(v))
+			c.sweep.Expect(c.term().Ends(&r))
 		}
-		c.topics.Set(string(key), len(v))
-		c.sweep.Expect(c.term().Ends(&r))
-		return store.Next{}
+		return err
 	})
-	if malformed > 0 {
-		c.log.Error("retained messages could not be read and are left out", "messages", malformed)
-	}
-	return err
 }
 
 // restoreBodies counts anew which shared bodies are still referred to. Bodies
@@ -279,9 +334,16 @@ func (c *core) restoreRetained() error {
 func (c *core) restoreBodies(byID sessionList) error {
 	orphans := make(map[store.Log]bool)
 	groups := byID.groups()
+	var bad error
+	var bodies []uint64
 	for _, kind := range []byte{logQueue, logGroup} {
 		err := c.store.Logs(kind, func(id uint64, at store.Pos, v []byte) bool {
-			items, _ := decodeItems(v, func(n uint64) *mqtt.Message { c.bodies[n]++; return nil })
+			bodies = bodies[:0]
+			items, err := decodeItems(v, func(n uint64) *mqtt.Message { bodies = append(bodies, n); return nil })
+			if errors.Is(err, mqtt.ErrNewer) {
+				bad = fmt.Errorf("broker: entry %d of log %c %d was written by a newer version of geocast: start that one, or restore a backup that this one made", at, kind, id)
+				return false
+			}
 			var q *queue
 			if g := groups[id]; kind == logGroup && g != nil {
 				q = &g.queue
@@ -289,6 +351,19 @@ func (c *core) restoreBodies(byID sessionList) error {
 				q = &s.wake().queue
 			} else {
 				orphans[store.Log{Kind: kind, ID: id}] = true
+			}
+			if err != nil {
+				c.damaged("queue", logKey(kind, id, at), v, err)
+				if q != nil { // else it is being erased
+					c.cur.w.Remove(q.log, at)
+					c.loseDamaged(q)
+				}
+				return true
+			}
+			for _, n := range bodies {
+				c.bodies[n]++
+			}
+			if q == nil {
 				return true
 			}
 			if q.messages == 0 && len(items) > 0 {
@@ -301,7 +376,7 @@ func (c *core) restoreBodies(byID sessionList) error {
 			}
 			return true
 		})
-		if err != nil {
+		if err := errors.Join(err, bad); err != nil {
 			return err
 		}
 	}
@@ -315,11 +390,14 @@ func (c *core) restoreBodies(byID sessionList) error {
 }
 
 func (c *core) orphanBodies() error {
-	return c.store.Scan(tableBody, nil, nil, func(key, _ []byte) store.Next {
-		if n := binary.BigEndian.Uint64(key); c.bodies[n] == 0 {
+	return c.scan("message", tableBody, 8, func(key, v []byte) error {
+		n := binary.BigEndian.Uint64(key)
+		if c.bodies[n] == 0 {
 			c.mail.post(command{kind: cmdCall, call: func() { c.cur.w.Delete(tableBody, be8(n)) }})
+			return nil
 		}
-		return store.Next{}
+		_, _, err := mqtt.DecodeMessage(v) // what refers to it finds that it is lost
+		return err
 	})
 }
 

@@ -270,7 +270,7 @@ func (c *core) pageGroup(g *group, p page, done store.Pos) {
 		it := p.items[i].item
 		it.from, it.grp = q, g
 		if it.msg == nil {
-			c.settle(&it)
+			c.settleLost(&it)
 			continue
 		}
 		g.pend = append(g.pend, it)

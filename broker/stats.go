@@ -24,8 +24,8 @@ type Stats struct {
 	// that an Observer was too slow for.
 	Dropped, Overflow, InboxCut, Expired, TooLarge, Unobserved uint64
 	// RetainedEnded are retained messages that went at their expiry, or by the age to
-	// which they are kept.
-	RetainedEnded uint64
+	// which they are kept; Damaged are records of the store that could not be read.
+	RetainedEnded, Damaged uint64
 	// Connects are clients that were let in, ConnectsRefused those that were not.
 	Connects, ConnectsRefused uint64
 	// Malformed are connections that broke the protocol, Refused publishes that
@@ -53,7 +53,7 @@ func (b *Broker) Stats() Stats {
 		RetainedTopics: g.retained.Load(), RetainedBytes: g.retainedBytes.Load(), Inboxes: g.inboxes.Load(), RetainedEnded: s.retainedEnded.Load(),
 		FreeBytes: s.free.Load(), Commits: g.commits.Load(), Published: s.published.Load(), Delivered: s.delivered.Load(),
 		Dropped: s.dropped0.Load(), Overflow: s.overflow.Load(), InboxCut: s.inboxCut.Load(), Expired: s.expired.Load(),
-		TooLarge: s.tooLarge.Load(), Unobserved: s.unobserved.Load(), Malformed: s.malformed.Load(), Refused: s.refused.Load(),
+		TooLarge: s.tooLarge.Load(), Damaged: s.damaged.Load(), Unobserved: s.unobserved.Load(), Malformed: s.malformed.Load(), Refused: s.refused.Load(),
 		Connects: s.connects.Load(), ConnectsRefused: s.refusedConnects.Load(), NoSpace: b.noSpace.Load(),
 		HeldBytes: s.held.Load(), Crowded: b.crowded.Load(),
 		Busy: time.Duration(s.busy.Load()),
@@ -63,14 +63,14 @@ func (b *Broker) Stats() Stats {
 // stats counts what an operator wants to see. Every drop and refusal has a
 // counter.
 type stats struct {
-	published, delivered, dropped0 atomic.Uint64
-	overflow, expired, tooLarge    atomic.Uint64
-	malformed, refused, unobserved atomic.Uint64
-	inboxCut, retainedEnded        atomic.Uint64
-	connects, refusedConnects      atomic.Uint64
-	free                           atomic.Int64 // bytes on the data folder's volume
-	busy                           atomic.Int64 // ns
-	held                           atomic.Int64 // bytes in memory
+	published, delivered, dropped0   atomic.Uint64
+	overflow, expired, tooLarge      atomic.Uint64
+	malformed, refused, unobserved   atomic.Uint64
+	inboxCut, retainedEnded, damaged atomic.Uint64
+	connects, refusedConnects        atomic.Uint64
+	free                             atomic.Int64 // bytes on the data folder's volume
+	busy                             atomic.Int64 // ns
+	held                             atomic.Int64 // bytes in memory
 }
 
 func (s *stats) routed(int) { s.published.Add(1) }

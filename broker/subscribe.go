@@ -148,12 +148,15 @@ func (o subOptions) append(dst []byte) []byte {
 	return binary.BigEndian.AppendUint32(append(dst, 'B', 1, flags), o.id)
 }
 
-func decodeSubOptions(v []byte) (o subOptions, ok bool) {
-	if len(v) < 7 || v[0] != 'B' {
-		return o, false
+func decodeSubOptions(v []byte) (o subOptions, err error) {
+	if err := checkRecord(v, 'B', 7); err != nil {
+		return o, err
 	}
 	f := v[2]
 	o = subOptions{qos: f & 3, noLocal: f&4 != 0, asRetain: f&8 != 0, retainHow: f >> 4 & 3}
 	o.id = binary.BigEndian.Uint32(v[3:])
-	return o, o.qos < 3
+	if o.qos == 3 {
+		return o, errRecord
+	}
+	return o, nil
 }

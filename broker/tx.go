@@ -24,6 +24,13 @@ type tx struct {
 	size    int             // of records and events, in bytes of the batch
 	more    []*mqtt.Message // published in answer, routed after
 	reply   []*mqtt.Message
+	reads   []txRead
+}
+
+// txRead is what an Applier wants to read, and what it then does.
+type txRead struct {
+	look func(hooks.Reader)
+	then func(hooks.Tx)
 }
 
 // txRecord is a record to be written, or deleted if value is nil, and what was
@@ -88,6 +95,22 @@ func (t *tx) Inbox(name string, expires int64, encode func(dst []byte, at hooks.
 func (t *tx) Publish(m *mqtt.Message) { t.more = append(t.more, m) }
 
 func (t *tx) Reply(m *mqtt.Message) { t.reply = append(t.reply, m) }
+
+func (t *tx) Read(look func(hooks.Reader), then func(hooks.Tx)) {
+	t.reads = append(t.reads, txRead{look, then})
+}
+
+// read begins a reading.
+func (c *core) read(a *applier, r txRead) {
+	c.b.work(func() {
+		r.look(hookReader{c.store, a.Name()})
+		c.mail.post(command{kind: cmdCall, call: func() {
+			t := &tx{c: c, a: a}
+			r.then(t)
+			c.finish(t)
+		}})
+	})
+}
 
 // write puts what was asked for into the open batch, and reports whether the
 // command has to wait for it.

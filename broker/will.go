@@ -54,13 +54,16 @@ func decodeWill(b []byte, key sessionKey) (*will, error) {
 		return nil, nil
 	}
 	if len(b) < 8 {
-		return nil, errItem
+		return nil, errRecord
 	}
 	w := &will{delay: binary.BigEndian.Uint32(b), expiry: binary.BigEndian.Uint32(b[4:])}
 	w.from = hooks.Identity{User: key.user, Client: key.client}
 	var err error
-	if w.msg, b, err = mqtt.DecodeMessage(b[8:]); err != nil || len(b) == 0 {
-		return w, err
+	if w.msg, b, err = mqtt.DecodeMessage(b[8:]); err != nil {
+		return nil, err
+	}
+	if len(b) == 0 { // of a version that kept no identity
+		return w, nil
 	}
 	w.from.Verified = b[0] == 1
 	if w.from.Role, b, err = cutString(b[1:]); err != nil {
@@ -69,8 +72,10 @@ func decodeWill(b []byte, key sessionKey) (*will, error) {
 	if w.from.Groups, b, err = cutStrings(b); err != nil {
 		return nil, err
 	}
-	w.from.Tags, _, err = cutStrings(b)
-	return w, err
+	if w.from.Tags, _, err = cutStrings(b); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 func appendStrings(dst []byte, all []string) []byte {
@@ -84,7 +89,7 @@ func appendStrings(dst []byte, all []string) []byte {
 func cutStrings(v []byte) (all []string, rest []byte, err error) {
 	n, k := binary.Uvarint(v)
 	if k <= 0 {
-		return nil, nil, errItem
+		return nil, nil, errRecord
 	}
 	for v = v[k:]; n > 0; n-- {
 		var s string

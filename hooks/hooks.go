@@ -20,6 +20,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 
 	"github.com/geocast/geocast/mqtt"
 )
@@ -167,6 +168,27 @@ type Reader interface {
 	Scan(prefix []byte, fn func(key, value []byte) bool) error
 }
 
+// Damage is the error of an Applier's Restore that has found records which are not
+// readable, and goes on without them.
+type Damage struct {
+	// Keys are those of the records.
+	Keys [][]byte
+}
+
+// Add notes the key of a record, which it copies.
+func (d *Damage) Add(key []byte) { d.Keys = append(d.Keys, append([]byte(nil), key...)) }
+
+// Err is d, or nil if it names nothing.
+func (d *Damage) Err() error {
+	if len(d.Keys) == 0 {
+		return nil
+	}
+	return d
+}
+
+// Error says how many records there are.
+func (d *Damage) Error() string { return fmt.Sprintf("%d records are not readable", len(d.Keys)) }
+
 // Gate sees a publish before the core, a will when it is sent; what Appliers publish
 // passes none.
 // Those of a broker are asked in the order of its Config.Hooks, each if one of its
@@ -229,6 +251,10 @@ type Tx interface {
 	// Reply sends m to the sender's own connection only, at QoS 1, if it is
 	// still there and listens to m's topic. It is passing: nothing is stored.
 	Reply(m *mqtt.Message)
+	// Read runs look on a worker, where it may read the hook's records, and then calls
+	// then inside the core, as it calls Tick. Neither runs if the Applier returns an
+	// error. A panic in one ends the process.
+	Read(look func(r Reader), then func(tx Tx))
 }
 
 // Verdict is what an Applier decides about a publish.
@@ -257,7 +283,8 @@ type Applier interface {
 	// those of a Gate.
 	Filters() []string
 	// Restore is called once, before all else, with the committed records and the
-	// core's time.
+	// core's time. A *Damage names records that it can't read and goes on without: they
+	// are logged, counted and deleted. Any other error ends the start.
 	Restore(r Reader, now int64) error
 	// Apply is called for each publish that a filter matches, also for a will and
 	// for one from inside.

@@ -62,6 +62,9 @@ const (
 	flagExpires = 1 << 5
 )
 
+// ErrNewer is returned for what is stored and was written by a newer version.
+var ErrNewer = errors.New("it was written by a newer version of geocast")
+
 var errMessage = errors.New("mqtt: malformed stored message")
 
 // Append appends the stored form.
@@ -102,6 +105,9 @@ func appendField[T ~[]byte | ~string](dst []byte, v T) []byte {
 func DecodeMessage(b []byte) (*Message, []byte, error) {
 	if len(b) < 3 || b[0] != messageKind || b[2]&3 == 3 {
 		return nil, nil, errMessage
+	}
+	if b[1] > messageVersion {
+		return nil, nil, ErrNewer
 	}
 	flags := b[2]
 	m := &Message{QoS: flags & 3, Retain: flags&flagRetain != 0, HasFormat: flags&flagFormat != 0}

@@ -8,7 +8,7 @@ import (
 )
 
 // The stored form: 'R', version, the stamp, the message; since version 2 also At and
-// Source. What a later version appends is passed over.
+// Source.
 const (
 	recordKind    = 'R'
 	recordVersion = 2
@@ -39,18 +39,24 @@ func (r *Record) Append(dst []byte) []byte {
 	return binary.BigEndian.AppendUint64(dst, r.Source)
 }
 
-// Decode is the inverse of Append. The message aliases b.
+// Decode is the inverse of Append. The message aliases b. It returns ErrRecord, or
+// mqtt.ErrNewer for one of a later version.
 func Decode(b []byte) (r Record, err error) {
 	if len(b) < 10 || b[0] != recordKind {
 		return r, ErrRecord
 	}
+	if b[1] > recordVersion {
+		return r, mqtt.ErrNewer
+	}
 	r.Stamp = binary.BigEndian.Uint64(b[2:])
 	m, rest, err := mqtt.DecodeMessage(b[10:])
 	switch {
+	case errors.Is(err, mqtt.ErrNewer):
+		return r, err
 	case err != nil:
 		return r, ErrRecord
 	case b[1] == 1 && len(rest) == 0:
-	case b[1] == 1 || len(rest) < 16:
+	case b[1] == 1 || len(rest) != 16:
 		return r, ErrRecord
 	default:
 		r.At, r.Source = int64(binary.BigEndian.Uint64(rest)), binary.BigEndian.Uint64(rest[8:])

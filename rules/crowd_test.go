@@ -43,7 +43,7 @@ func TestMeetingsAreBounded(t *testing.T) {
 		records = append(records, r)
 	}
 	e = rules.New(set, rules.Everybody{})
-	if err := e.Restore(records); err != nil {
+	if _, err := e.Restore(records); err != nil {
 		t.Fatal(err)
 	}
 	events = 0

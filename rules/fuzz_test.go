@@ -105,7 +105,7 @@ func FuzzRestore(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
-		_ = rules.New(set, people).Restore([]rules.StateRecord{{Key: key, Value: value}})
+		_, _ = rules.New(set, people).Restore([]rules.StateRecord{{Key: key, Value: value}})
 	})
 }
 

@@ -101,7 +101,7 @@ func (s *script) run(line string) {
 	switch words[0] {
 	case "restart":
 		s.engine = rules.New(s.set, s.people)
-		if err := s.engine.Restore(s.records()); err != nil {
+		if _, err := s.engine.Restore(s.records()); err != nil {
 			s.t.Fatal(err)
 		}
 	case "reload":

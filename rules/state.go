@@ -3,6 +3,7 @@ package rules
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/geocast/geocast/geo"
+	"github.com/geocast/geocast/mqtt"
 )
 
 // A StateRecord is a piece of the engine's state as it is stored: in a table, under Key. A nil Value deletes the key. The bytes
@@ -66,34 +68,49 @@ func appendNames(k []byte, names ...string) []byte {
 	return k
 }
 
+// Restored is what Restore could not use.
+type Restored struct {
+	// Damaged are the keys of records that are not readable. The engine goes on without them.
+	Damaged [][]byte
+	// Gone are records to be deleted, with nil values: those of rules that are no more or have changed.
+	Gone []StateRecord
+}
+
 // Restore takes back what Step, Tick and Replace returned: the last value of each key, in any order. It is called once, before the
-// first Step. State of zones and rules that are no more or have changed is dropped. An error means that a record is not readable;
-// the engine is not to be used then.
-func (e *Engine) Restore(records []StateRecord) error {
+// first Step. State of zones and rules that are no more or have changed is dropped. The error is mqtt.ErrNewer for a record of a
+// later version; the engine is not to be used then.
+func (e *Engine) Restore(records []StateRecord) (rest Restored, err error) {
 	var trackers []*tracker
 	for _, r := range records {
 		if len(r.Key) == 0 || r.Key[0] != trackerRecord || r.Value == nil {
 			continue
 		}
 		t, err := e.readTracker(r)
+		if errors.Is(err, mqtt.ErrNewer) {
+			return rest, err
+		}
 		if err != nil {
-			return err
+			rest.Damaged = append(rest.Damaged, r.Key)
+			continue
 		}
 		trackers = append(trackers, t)
 	}
 	slices.SortFunc(trackers, func(a, b *tracker) int { return cmp.Or(cmp.Compare(a.seen, b.seen), cmp.Compare(a.id, b.id)) })
 	byID := make(map[uint64]*tracker, len(trackers))
 	for _, t := range trackers {
-		if e.trackers[t.key] == nil {
-			e.add(t)
-			e.touch(t)
-			byID[t.id] = t
+		if e.trackers[t.key] != nil {
+			rest.Gone = append(rest.Gone, StateRecord{Key: t.recordKey()})
+			continue
 		}
+		e.add(t)
+		e.touch(t)
+		byID[t.id] = t
 	}
-	return e.restorePairs(records, byID)
+	err = e.restorePairs(records, byID, &rest)
+	return rest, err
 }
 
-func (e *Engine) restorePairs(records []StateRecord, byID map[uint64]*tracker) error {
+func (e *Engine) restorePairs(records []StateRecord, byID map[uint64]*tracker, rest *Restored) error {
 	for _, r := range records {
 		if len(r.Key) == 0 || r.Key[0] != pairRecord || r.Value == nil {
 			continue
@@ -103,11 +120,15 @@ func (e *Engine) restorePairs(records []StateRecord, byID map[uint64]*tracker) e
 		a, b := byID[k.uint64()], byID[k.uint64()]
 		v.head(pairRecord)
 		since := v.varint()
-		if k.bad || v.bad {
-			return fmt.Errorf("rules: pair record %x is not readable", r.Key)
-		}
-		if rule != nil && a != nil && b != nil && a != b {
+		switch {
+		case v.newer:
+			return newer(r.Key)
+		case k.bad || v.bad:
+			rest.Damaged = append(rest.Damaged, r.Key)
+		case rule != nil && a != nil && b != nil && a != b:
 			e.link(&pair{key: rule.key, apart: rule.near.apart, a: a, b: b, since: since})
+		default:
+			rest.Gone = append(rest.Gone, StateRecord{Key: r.Key})
 		}
 	}
 	return nil
@@ -125,8 +146,11 @@ func (e *Engine) readTracker(r StateRecord) (*tracker, error) {
 			t.zones = append(t.zones, z)
 		}
 	}
+	if v.newer {
+		return nil, newer(r.Key)
+	}
 	if k.bad || v.bad || !t.at.Valid() {
-		return nil, fmt.Errorf("rules: tracker record %x is not readable", r.Key)
+		return nil, errRecord
 	}
 	slices.Sort(t.zones)
 	t.enter(e.set, slices.Compact(t.zones))
@@ -137,13 +161,19 @@ func (e *Engine) readTracker(r StateRecord) (*tracker, error) {
 type cursor struct {
 	b   []byte
 	bad bool
+	// newer is set by head for a later version.
+	newer bool
 }
 
-// head checks kind and version. Later versions only append fields, so that they stay readable.
+var errRecord = errors.New("rules: a record is not readable")
+
+func newer(key []byte) error { return fmt.Errorf("rules: record %x: %w", key, mqtt.ErrNewer) }
+
+// head checks kind and version.
 func (c *cursor) head(kind byte) {
-	if h := c.take(2); c.bad || h[0] != kind || h[1] < recordVersion {
-		c.bad = true
-	}
+	h := c.take(2)
+	c.newer = !c.bad && h[0] == kind && h[1] > recordVersion
+	c.bad = c.bad || h[0] != kind || h[1] != recordVersion
 }
 
 func (c *cursor) take(n int) []byte {

@@ -41,6 +41,7 @@ var shown = []struct {
 	{"geocast_inbox_cut_total", "Events that inboxes lost to their bounds and age.", true, func(s *broker.Stats) float64 { return float64(s.InboxCut) }},
 	{"geocast_expired_total", "Messages that expired before they were sent.", true, func(s *broker.Stats) float64 { return float64(s.Expired) }},
 	{"geocast_too_large_total", "Messages above the client's Maximum Packet Size.", true, func(s *broker.Stats) float64 { return float64(s.TooLarge) }},
+	{"geocast_damaged_total", "Records of the store that could not be read.", true, func(s *broker.Stats) float64 { return float64(s.Damaged) }},
 	{"geocast_malformed_total", "Connections that broke the protocol.", true, func(s *broker.Stats) float64 { return float64(s.Malformed) }},
 	{"geocast_refused_total", "Publishes that were refused.", true, func(s *broker.Stats) float64 { return float64(s.Refused) }},
 	{"geocast_unobserved_total", "Events that an observer was too slow for.", true, func(s *broker.Stats) float64 { return float64(s.Unobserved) }},

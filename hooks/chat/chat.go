@@ -5,7 +5,6 @@ package chat
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -24,6 +23,10 @@ type Hook struct {
 	numbering
 	// oldest is numbering's first, for Gates: it may lag behind.
 	oldest atomic.Uint64
+	// sweeping means that the oldest memories are being read; sweep is when they are
+	// read next (core time, ms).
+	sweeping bool
+	sweep    int64
 }
 
 var (
@@ -104,20 +107,29 @@ func unread(err error) error {
 	return fmt.Errorf("%w: %w", &hooks.Refusal{Reason: mqtt.ImplementationSpecificError, Text: "the server can't read its disk; send it again later", Later: true}, err)
 }
 
-// errRecord is returned by Restore for a record that can't be read.
-var errRecord = errors.New("chat: the record of numbering is not readable")
-
-// Restore reads where numbering stopped.
+// Restore reads where numbering stopped. If that is lost it goes on from what is
+// remembered.
 func (h *Hook) Restore(r hooks.Reader, _ int64) error {
-	v, ok, err := r.Get([]byte(numberingKey))
-	if err != nil || !ok {
+	v, had, err := r.Get([]byte(numberingKey))
+	if err != nil {
 		return err
 	}
-	if h.numbering, ok = readNumbering(v); !ok {
-		return errRecord
+	if len(v) > 1 && v[0] == 'N' && v[1] > recordVersion {
+		return fmt.Errorf("chat: the record of numbering: %w", mqtt.ErrNewer)
 	}
-	h.oldest.Store(h.first)
-	return nil
+	var damage hooks.Damage
+	n, ok := readNumbering(v)
+	if !ok {
+		if had {
+			damage.Add([]byte(numberingKey))
+		}
+		if n, err = renumber(r); err != nil {
+			return err
+		}
+	}
+	h.numbering = n
+	h.oldest.Store(n.first)
+	return damage.Err()
 }
 
 // Apply stamps the message and puts it in the inboxes, once.
@@ -172,5 +184,35 @@ func give(tx hooks.Tx, m *chat.Message, readers []string) error {
 	return nil
 }
 
-// Tick has nothing to do.
-func (h *Hook) Tick(hooks.Tx) int64 { return 0 }
+// Tick lets go of memories that are over, though nobody writes.
+func (h *Hook) Tick(tx hooks.Tx) int64 {
+	if h.sweeping || h.first == h.next || tx.Now() < h.sweep {
+		return 0
+	}
+	h.sweeping = true
+	var all []over
+	var err error
+	now := tx.Now()
+	tx.Read(
+		func(r hooks.Reader) { all, err = allOverdue(r, now) },
+		func(tx hooks.Tx) {
+			h.sweeping = false
+			h.swept(tx, all)
+			if err != nil || len(all) < sweepMost {
+				h.sweep = tx.Now() + sweepEvery
+			}
+		})
+	return 0
+}
+
+func (h *Hook) swept(tx hooks.Tx, all []over) {
+	for _, o := range all {
+		if o.n >= h.first {
+			h.drop(tx, o)
+		}
+	}
+	if len(all) > 0 {
+		tx.Put([]byte(numberingKey), h.record())
+		h.oldest.Store(h.first)
+	}
+}

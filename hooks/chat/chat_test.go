@@ -47,7 +47,14 @@ func (w *world) Get(key []byte) ([]byte, bool, error) {
 	v, ok := w.records[string(key)]
 	return v, ok, nil
 }
-func (w *world) Scan([]byte, func(key, value []byte) bool) error { return nil }
+func (w *world) Scan(prefix []byte, fn func(key, value []byte) bool) error {
+	for _, key := range slices.Sorted(maps.Keys(w.records)) {
+		if strings.HasPrefix(key, string(prefix)) && !fn([]byte(key), w.records[key]) {
+			return nil
+		}
+	}
+	return nil
+}
 
 // tx is the world as an Applier sees it.
 type tx struct{ *world }
@@ -66,6 +73,10 @@ func (t tx) Delete(key []byte) {
 }
 func (t tx) Publish(*mqtt.Message) {}
 func (t tx) Reply(*mqtt.Message)   {}
+func (t tx) Read(look func(hooks.Reader), then func(hooks.Tx)) {
+	look(t.world)
+	then(t)
+}
 func (t tx) Inboxes(users []string, expires int64, event []byte) error {
 	for _, user := range users {
 		err := t.Inbox(user, expires, func(dst []byte, at hooks.Place) []byte {

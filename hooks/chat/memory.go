@@ -1,6 +1,8 @@
 package chat
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -25,8 +27,13 @@ const (
 const remembered = 7 * 24 * 3600 * 1000
 
 // forgotten is how many old memories one message takes away at most. It adds one: so
-// they never are more than the busiest seven days made, and become fewer.
-const forgotten = 8
+// they never are more than the busiest seven days made, and become fewer. Without
+// messages a sweep takes sweepMost away every sweepEvery ms, or at once if there are more.
+const (
+	forgotten  = 8
+	sweepMost  = 256
+	sweepEvery = 60_000
+)
 
 // numbering is how far the hook has counted. The core owns it.
 type numbering struct {
@@ -39,8 +46,33 @@ func (n *numbering) record() []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(rec, n.first), n.next)
 }
 
+// recordVersion is that of all the hook's records.
+const recordVersion = 1
+
+// readable reports whether a record is of a kind, and of a version that is known.
+func readable(rec []byte, kind byte, least int) bool {
+	return len(rec) >= least && rec[0] == kind && rec[1] == recordVersion
+}
+
+// renumber finds the memories that there are, where the record of numbering is lost. The
+// numbers of conversations go on with the time.
+func renumber(r hooks.Reader) (n numbering, err error) {
+	err = r.Scan([]byte{orderKey}, func(key, _ []byte) bool {
+		if len(key) != len(place(0)) {
+			return true
+		}
+		at := binary.BigEndian.Uint64(key[1:])
+		if n.next == 0 {
+			n.first = at
+		}
+		n.next = at + 1
+		return true
+	})
+	return n, err
+}
+
 func readNumbering(rec []byte) (n numbering, ok bool) {
-	if len(rec) < 26 || rec[0] != 'N' {
+	if !readable(rec, 'N', 26) {
 		return n, false
 	}
 	return numbering{binary.BigEndian.Uint64(rec[2:]), binary.BigEndian.Uint64(rec[10:]), binary.BigEndian.Uint64(rec[18:])}, true
@@ -65,7 +97,7 @@ func memory(at int64, sum uint64) []byte {
 
 // recall reads memory; ok is false for what is older than it is kept, or nothing.
 func recall(rec []byte, now int64) (sum uint64, ok bool) {
-	if len(rec) < 18 || rec[0] != 'D' || old(rec, now) {
+	if !readable(rec, 'D', 18) || old(rec, now) {
 		return 0, false
 	}
 	return binary.BigEndian.Uint64(rec[10:]), true
@@ -81,7 +113,7 @@ func place(n uint64) []byte { return binary.BigEndian.AppendUint64([]byte{orderK
 // over is a place in the order whose time is over.
 type over struct {
 	n    uint64
-	key  []byte // of the memory
+	key  []byte // of the memory; nil if the place is damaged
 	seen []byte // what was stored there
 }
 
@@ -89,7 +121,7 @@ type over struct {
 func overdue(r hooks.Reader, n uint64, now int64) (all []over, err error) {
 	for ; len(all) < forgotten; n++ {
 		rec, ok, err := r.Get(place(n))
-		if err != nil || !ok || len(rec) < 10 || rec[0] != 'O' || !old(rec, now) {
+		if err != nil || !ok || !readable(rec, 'O', 10) || !old(rec, now) {
 			return all, err
 		}
 		o := over{n: n, key: rec[10:]}
@@ -101,6 +133,29 @@ func overdue(r hooks.Reader, n uint64, now int64) (all []over, err error) {
 	return all, nil
 }
 
+// allOverdue is overdue for a sweep, which also finds places that are damaged, and goes
+// on behind such as are missing.
+func allOverdue(r hooks.Reader, now int64) (all []over, err error) {
+	scanErr := r.Scan([]byte{orderKey}, func(key, rec []byte) bool {
+		if len(key) != len(place(0)) {
+			return true
+		}
+		o := over{n: binary.BigEndian.Uint64(key[1:])}
+		if readable(rec, 'O', 10) {
+			if !old(rec, now) {
+				return false
+			}
+			o.key = bytes.Clone(rec[10:])
+			if o.seen, _, err = r.Get(o.key); err != nil {
+				return false
+			}
+		}
+		all = append(all, o)
+		return len(all) < sweepMost
+	})
+	return all, cmp.Or(scanErr, err)
+}
+
 // remember writes a memory and its place in the order.
 func (n *numbering) remember(tx hooks.Tx, key []byte, sum uint64) {
 	tx.Put(key, memory(tx.Now(), sum))
@@ -108,21 +163,27 @@ func (n *numbering) remember(tx hooks.Tx, key []byte, sum uint64) {
 	n.next++
 }
 
-// forget takes away what a Gate found to be over: not what another message has taken
-// away since, nor what a cid stands for that was used again.
+// forget takes away what a Gate found to be over, but for what was taken away since.
 func (n *numbering) forget(tx hooks.Tx, all []over) {
 	for _, o := range all {
-		if o.n != n.first {
-			continue
+		if o.n == n.first {
+			n.drop(tx, o)
 		}
-		rec := o.seen
-		if v, ok := tx.Get(o.key); ok {
-			rec = v
-		}
-		if _, fresh := recall(rec, tx.Now()); !fresh {
-			tx.Delete(o.key)
-		}
-		tx.Delete(place(o.n))
-		n.first++
+	}
+}
+
+// drop takes one memory away, but not what a cid stands for that was used again.
+func (n *numbering) drop(tx hooks.Tx, o over) {
+	tx.Delete(place(o.n))
+	n.first = o.n + 1
+	if o.key == nil {
+		return
+	}
+	rec := o.seen
+	if v, ok := tx.Get(o.key); ok {
+		rec = v
+	}
+	if _, fresh := recall(rec, tx.Now()); !fresh {
+		tx.Delete(o.key)
 	}
 }

@@ -1,11 +1,13 @@
 package chat_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
 	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/hooks/chat"
+	"github.com/geocast/geocast/mqtt"
 )
 
 const (
@@ -164,12 +166,81 @@ func TestARefusedMessageForgetsNothing(t *testing.T) {
 	}
 }
 
-// A record of numbering that can't be read is an error, not a start from nothing.
-func TestRestoreRefusesWhatItCantRead(t *testing.T) {
+// restart goes on with a new hook from the records.
+func (w *world) restart() error {
+	w.hook = chat.New(people, false)
+	return w.hook.Restore(w, w.now)
+}
+
+// Where numbering stopped is found again if its record is lost: retries are known, and
+// all of it goes in time.
+func TestNumberingIsFoundAgain(t *testing.T) {
+	for name, lose := range map[string]func(w *world){
+		"damaged": func(w *world) { w.records["l"] = []byte("?") },
+		"missing": func(w *world) { delete(w.records, "l") },
+	} {
+		w := newWorld(false)
+		for i := range 20 {
+			if err := w.send("ann", fmt.Sprint("users/bob/chat/message-", i), "x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lose(w)
+		err := w.restart()
+		if d, _ := errors.AsType[*hooks.Damage](err); (d != nil) != (name == "damaged") || d == nil && err != nil {
+			t.Errorf("%s: Restore says %v", name, err)
+		}
+		for _, i := range []int{3, 20} {
+			if err := w.send("ann", fmt.Sprint("users/bob/chat/message-", i), "x"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := len(w.inbox["bob"]); n != 21 {
+			t.Errorf("%s: bob has %d messages, want 21", name, n)
+		}
+		w.now += week
+		w.hook.Tick(tx{w})
+		if n := len(w.records); n != 1 {
+			t.Errorf("%s: %d records are left, want that of numbering", name, n)
+		}
+	}
+}
+
+func TestARecordOfANewerVersionIsRefused(t *testing.T) {
 	w := newWorld(false)
-	w.records["l"] = []byte("?")
-	if err := chat.New(people, false).Restore(w, w.now); err == nil {
-		t.Error("no error")
+	w.records["l"] = append([]byte{'N', 2}, make([]byte, 24)...)
+	if err := w.restart(); !errors.Is(err, mqtt.ErrNewer) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Memories go though nobody writes, in steps, and a damaged one holds nothing up.
+func TestMemoriesGoByThemselves(t *testing.T) {
+	w := newWorld(false)
+	const n = 600
+	for i := range n {
+		if err := w.send("ann", fmt.Sprint("users/bob/chat/message-", i), "x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.records["o\x00\x00\x00\x00\x00\x00\x00\x00"] = []byte("?")
+	delete(w.records, "o\x00\x00\x00\x00\x00\x00\x00\x05")
+	w.now += week - 1
+	if w.hook.Tick(tx{w}); w.memories() != n {
+		t.Fatalf("%d of %d ids are known before their time", w.memories(), n)
+	}
+	w.now += 60_000
+	for _, left := range []int{n - 256, n - 512, 2} {
+		if w.hook.Tick(tx{w}); w.memories() != left {
+			t.Errorf("%d ids are known, want %d", w.memories(), left)
+		}
+		w.now += 1000
+	}
+	if err := w.restart(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.send("ann", "users/bob/chat/message-7", "x"); err != nil || len(w.inbox["bob"]) != n+1 {
+		t.Errorf("an id that is over was not taken again: %v", err)
 	}
 }
 

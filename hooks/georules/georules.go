@@ -8,7 +8,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -33,6 +35,9 @@ type Hook struct {
 	known atomic.Pointer[roll]
 	// trackers are owned by the core.
 	trackers trackers
+	// gone are records of the engine that Restore found to be of no use; a Tick
+	// deletes them.
+	gone []rules.StateRecord
 	// Keep is how long fixes are kept after their arrival; 0 is 7 days, below 0
 	// none are. They go in steps of a fourteenth of it. It is set before the broker
 	// starts.
@@ -102,6 +107,7 @@ func (h *Hook) takeOver(tx hooks.Tx) {
 	if h.next.Load() == nil || !h.engine.Settled() {
 		return // the set before is still being taken over, some trackers at each tick
 	}
+	h.gone = nil // a rule may be back
 	h.put(tx, h.engine.Replace(h.next.Swap(nil)))
 }
 
@@ -244,11 +250,13 @@ func (h *Hook) mayBring(from *hooks.Identity, fixes []geo.Fix) error {
 	return nil
 }
 
-// Restore gives the engine and the trackers their state back.
+// Restore gives the engine and the trackers their state back. A tracker whose record
+// is damaged is new with its next fix, and its history is deleted.
 func (h *Hook) Restore(r hooks.Reader, _ int64) error {
 	var records []rules.StateRecord
+	var damage hooks.Damage
 	err := r.Scan([]byte{engineRecord}, func(key, value []byte) bool {
-		records = append(records, rules.StateRecord{Key: bytes.Clone(key[1:]), Value: bytes.Clone(value)})
+		records = append(records, rules.StateRecord{Key: bytes.Clone(key[1:]), Value: append([]byte{}, value...)})
 		return true
 	})
 	if err != nil {
@@ -257,16 +265,58 @@ func (h *Hook) Restore(r hooks.Reader, _ int64) error {
 	var bad error
 	err = r.Scan([]byte{trackerRecord}, func(key, value []byte) bool {
 		t, e := readTracker(key, value)
-		if e == nil {
-			h.trackers.add(t)
+		if e == nil && !t.retired && h.trackers.byName[[2]string{t.who, t.name}] != nil {
+			e = errRecord
 		}
-		bad = e
-		return e == nil
+		switch {
+		case e == nil:
+			h.trackers.add(t)
+		case errors.Is(e, mqtt.ErrNewer):
+			bad = e
+		default:
+			damage.Add(key)
+		}
+		return bad == nil
 	})
 	if err := cmp.Or(err, bad); err != nil {
 		return err
 	}
-	return h.engine.Restore(records)
+	for _, key := range damage.Keys {
+		if err := h.lost(r, key); err != nil {
+			return err
+		}
+	}
+	rest, err := h.engine.Restore(records)
+	if err != nil {
+		return err
+	}
+	h.gone = rest.Gone
+	for _, key := range rest.Damaged {
+		damage.Add(append([]byte{engineRecord}, key...))
+	}
+	return damage.Err()
+}
+
+// lost takes on the history of a tracker whose record is damaged, as one that has been
+// kept long enough.
+func (h *Hook) lost(r hooks.Reader, key []byte) error {
+	if len(key) != len(trackerKey(0)) {
+		return nil
+	}
+	t := &tracker{id: binary.BigEndian.Uint64(key[1:]), retired: true}
+	fixes := fixesKey(t.id)
+	err := r.Scan(fixes, func(key, _ []byte) bool {
+		if len(key) == len(fixes)+8 {
+			n := binary.BigEndian.Uint64(key[len(fixes):])
+			if t.spans == nil {
+				t.first, t.spans = n, []span{{first: n}}
+			}
+			t.next = n + 1
+		}
+		return true
+	})
+	h.trackers.add(t)
+	return err
 }
 
 // Apply steps the engine over the publish's fixes and keeps them.
@@ -424,7 +474,10 @@ func (h *Hook) Tick(tx hooks.Tx) int64 {
 	if err := h.commit(tx, events, state); err != nil {
 		h.Undelivered.Add(1)
 	}
-	if h.trim(tx) || !h.engine.Settled() {
+	n := min(len(h.gone), atOnce)
+	h.put(tx, h.gone[:n])
+	h.gone = h.gone[n:]
+	if h.trim(tx) || !h.engine.Settled() || len(h.gone) > 0 {
 		return tx.Now() + again
 	}
 	return 0

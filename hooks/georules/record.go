@@ -3,9 +3,11 @@ package georules
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"math"
 
 	"github.com/geocast/geocast/geo"
+	"github.com/geocast/geocast/mqtt"
 )
 
 // The hook's records. Keys hold numbers and no names; values begin with their kind
@@ -21,7 +23,7 @@ const (
 	recordVersion = 1
 )
 
-// errRecord is returned by Restore for a record that can't be read.
+// errRecord is told of a record that can't be read.
 var errRecord = errors.New("georules: a record is not readable")
 
 func trackerKey(id uint64) []byte { return binary.BigEndian.AppendUint64([]byte{trackerRecord}, id) }
@@ -58,7 +60,10 @@ func readTracker(key, value []byte) (*tracker, error) {
 		t.spans = append(t.spans, span{first: r.uvarint(), since: r.varint()})
 	}
 	t.retired = len(r.b) > 0 && r.byte() == 1
-	if r.bad || len(key) != 9 || t.first > t.next || len(t.spans) == 0 && t.first < t.next {
+	if err := r.err(key); err != nil {
+		return nil, err
+	}
+	if len(key) != 9 || t.first > t.next || len(t.spans) == 0 && t.first < t.next {
 		return nil, errRecord
 	}
 	t.id = binary.BigEndian.Uint64(key[1:])
@@ -130,13 +135,26 @@ func appendFloat(v []byte, f float64) []byte {
 type reader struct {
 	b   []byte
 	bad bool
+	// newer is set by head for a later version.
+	newer bool
 }
 
 // head checks kind and version.
 func (r *reader) head(kind byte) {
-	if r.byte() != kind || r.byte() < recordVersion {
-		r.bad = true
+	k, v := r.byte(), r.byte()
+	r.newer = !r.bad && k == kind && v > recordVersion
+	r.bad = r.bad || k != kind || v != recordVersion
+}
+
+// err is what keeps a record from being read.
+func (r *reader) err(key []byte) error {
+	switch {
+	case r.newer:
+		return fmt.Errorf("georules: record %x: %w", key, mqtt.ErrNewer)
+	case r.bad:
+		return errRecord
 	}
+	return nil
 }
 
 func (r *reader) take(n uint64) []byte {

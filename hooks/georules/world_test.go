@@ -76,6 +76,9 @@ func (w *world) must(user, topic, payload string) {
 	}
 }
 
+// Read is not for these tests.
+func (w *world) Read(func(hooks.Reader), func(hooks.Tx)) {}
+
 // pass lets time pass, with a tick at its end until nothing is left to do.
 func (w *world) pass(d time.Duration) (ticks int) {
 	w.now += d.Milliseconds()
