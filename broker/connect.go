@@ -41,6 +41,11 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 			return true
 		}
 	}
+	if err := c.mayResume(key, r.packet.CleanStart); err != nil {
+		reason, text := refusal(err)
+		c.refuseSession(cn, reason, text)
+		return true
+	}
 	s, ended := c.closeEpoch(cn, key, r.packet.CleanStart)
 	present := s != nil
 	if s == nil {
@@ -65,6 +70,16 @@ func (c *core) connect(cn *conn, r *connectRequest) bool {
 		c.pump(s)
 	}})
 	return true
+}
+
+// mayResume says why an offline session can't go on: it reads its user's inbox, its
+// device was given up for others, and as many as may be are connected.
+func (c *core) mayResume(key sessionKey, clean bool) error {
+	s := c.sessions.get(key)
+	if s == nil || s.conn != nil || clean || !s.lasting || s.active == nil || s.inbox == nil || s.endsAt != 0 && s.endsAt <= c.clock.now {
+		return nil
+	}
+	return c.mayOpenInbox(s)
 }
 
 // refuseSession answers a CONNECT that the core can't give a session.

@@ -37,6 +37,7 @@ type core struct {
 	timers   schedule[func()]
 	looks    schedule[*session] // offline sessions
 	silences schedule[*conn]    // connections with a keep alive
+	keeping  schedule[*user]    // inboxes
 	users    map[string]*user
 	appliers []*applier
 	inboxes  bool                    // there is an Applier that may write to inboxes

@@ -32,10 +32,10 @@ type user struct {
 	// cursors are the devices: client id → the last event acknowledged.
 	cursors map[string]cursor
 	bytes   int64 // of the events that are kept, about
-	// swept means that a timer follows the oldest event, sweeping that the oldest
-	// ones are being read.
-	swept, sweeping bool
-	feeds           []*session // sessions that are subscribed now
+	look    int64 // when a timer next looks at it, 0 for none
+	// sweeping means that the oldest events are being read.
+	sweeping bool
+	feeds    []*session // sessions that are subscribed now
 }
 
 // inboxTopic is where a user's events arrive.
@@ -171,7 +171,14 @@ func (c *core) openInbox(s *session) {
 		c.makeRoom(u)
 		c.setCursor(u, s.key.client, at)
 		c.cur.w.Put(tableUser, be8(u.id), u.record())
+		c.keepInbox(u, c.clock.now)
 	}
+	c.feed(s, u)
+}
+
+// feed lets a session read an inbox from its device's cursor on. That of a device which
+// was given up for another one may be missing; then it begins anew when it connects.
+func (c *core) feed(s *session, u *user) {
 	s.inbox = &feed{user: u}
 	s.tuneInbox()
 	s.inbox.reader = s
@@ -194,8 +201,8 @@ func (c *core) closeInbox(s *session) {
 		return
 	}
 	u := s.inbox.user
-	if k, ok := u.cursors[s.key.client]; ok {
-		c.setCursor(u, s.key.client, k.at) // it was seen now
+	if s.conn != nil {
+		c.seen(s)
 	}
 	if i := slices.Index(u.feeds, s); i >= 0 {
 		u.feeds = slices.Delete(u.feeds, i, i+1)
@@ -351,6 +358,10 @@ func (c *core) restoreUsers() error {
 		if u == nil {
 			c.cur.w.Delete(tableCursor, append([]byte(nil), key...))
 			c.eraseInbox(id)
+			return nil
+		}
+		if assigned(client) && c.sessions.get(sessionKey{u.name, client}) == nil { // it ended with a crash
+			c.dropCursor(u, client)
 			return nil
 		}
 		k, err := decodeCursor(v)

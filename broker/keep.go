@@ -151,28 +151,50 @@ func (u *user) reads(client string) bool {
 // assigned reports whether we gave a client its id.
 func assigned(client string) bool { return strings.HasPrefix(client, "gc-") }
 
-// keepInbox sees to it that one timer follows a user's oldest event.
+// keepInbox sees to it that a timer looks at a user's oldest event, and at devices that
+// may be gone for good.
 func (c *core) keepInbox(u *user, oldest int64) {
-	if u.swept || u.first >= u.next {
+	idle := idleDevice.Milliseconds()
+	at := c.clock.now + idle
+	if u.first < u.next {
+		at = min(at, oldest+c.cfg.Limits.InboxKeep.Milliseconds())
+	} else if len(u.cursors) == 0 {
+		at = 0
+	}
+	if u.look != 0 && u.look <= at {
 		return
 	}
-	u.swept = true
-	at := max(oldest+c.cfg.Limits.InboxKeep.Milliseconds(), c.clock.now+1000)
-	c.timers.add(at, func() {
-		u.swept = false
-		c.sweepInbox(u)
-	})
+	for client, k := range u.cursors {
+		if !u.reads(client) {
+			at = min(at, k.seen+idle+1)
+		}
+	}
+	at = max(at, c.clock.now+1000)
+	if u.look == 0 || at < u.look {
+		u.look = at
+		c.keeping.add(at, u)
+	}
 }
 
 // sweepInbox removes a user's events that are older than is kept, or beyond
-// the bounds of an inbox, and the cursors of devices that are gone for good.
+// the bounds of an inbox, and the cursors of devices that are gone for good. An inbox
+// that has neither goes, too: numbering begins anew, in another epoch.
 func (c *core) sweepInbox(u *user) {
-	if u.sweeping {
+	if u.sweeping || c.users[u.name] != u {
+		return
+	}
+	c.dropIdle(u)
+	if u.first == u.next {
+		if len(u.cursors)+len(u.feeds) > 0 {
+			c.keepInbox(u, 0)
+			return
+		}
+		delete(c.users, u.name)
+		c.cur.w.Delete(tableUser, be8(u.id))
 		return
 	}
 	u.sweeping = true
-	c.dropIdle(u)
-	log := store.Log{Kind: logInbox, ID: u.id}
+	log, done := store.Log{Kind: logInbox, ID: u.id}, u.done
 	c.b.work(func() {
 		var head []oldEvent
 		err := c.store.Read(log, 0, eraseStep, 1<<20, func(at store.Pos, v []byte) bool {
@@ -183,11 +205,29 @@ func (c *core) sweepInbox(u *user) {
 			head = append(head, e)
 			return true
 		})
-		if err != nil {
-			c.log.Error("inbox could not be read", "err", err)
-		}
-		c.mail.post(command{kind: cmdCall, call: func() { c.swept(u, head) }})
+		c.mail.post(command{kind: cmdCall, call: func() {
+			u.sweeping = false
+			switch {
+			case err != nil:
+				c.log.Error("inbox could not be read", "user", u.name, "err", err)
+				c.keepInbox(u, c.clock.now)
+			case len(head) == 0:
+				c.allPassed(u, done)
+			default:
+				c.swept(u, head)
+			}
+		}})
 	})
+}
+
+// allPassed notes that devices have passed all events up to done: as they pass them,
+// only the events are written.
+func (c *core) allPassed(u *user, done uint64) {
+	if u.first = max(u.first, done+1); u.first == u.next {
+		u.bytes = 0
+	}
+	c.cur.w.Put(tableUser, be8(u.id), u.record())
+	c.then(func() { c.sweepInbox(u) })
 }
 
 // oldEvent is an event at the head of an inbox.
@@ -198,10 +238,10 @@ type oldEvent struct {
 }
 
 func (c *core) swept(u *user, head []oldEvent) {
-	u.sweeping = false
 	cut := c.clock.now - c.cfg.Limits.InboxKeep.Milliseconds()
 	removed := 0
 	for _, e := range head {
+		e.ts = min(e.ts, c.clock.now) // it may be damaged
 		if e.ts > cut && !c.inboxOver(u) {
 			c.keepInbox(u, e.ts)
 			break

@@ -238,8 +238,10 @@ func (c *core) restoreSubs(byID sessionList) error {
 			groups = append(groups, shared{s, f, o})
 		} else {
 			own := c.isInbox(s, f)
-			if own {
-				c.openInbox(s)
+			if own && s.wake().inbox != nil {
+				s.tuneInbox()
+			} else if own {
+				c.feed(s, c.person(s.key.user))
 			}
 			if !own || f != inboxTopic(s.key.user) {
 				c.index.Fill(f, s, o)

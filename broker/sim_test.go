@@ -60,6 +60,14 @@ func (s *sim) restart() {
 	s.start()
 }
 
+// later lets much time pass: the broker sleeps through it, so that no timer runs.
+func (s *sim) later(d time.Duration) {
+	s.t.Helper()
+	s.stop()
+	time.Sleep(d)
+	s.start()
+}
+
 func (s *sim) hangUp() {
 	for _, nc := range s.live {
 		nc.Close()

@@ -77,6 +77,12 @@ func (c *core) tick() {
 			c.look(s)
 		}
 	})
+	pass(c, &c.keeping, now, 1000, func(at int64, u *user) {
+		if u.look == at { // else an earlier one has taken its place
+			u.look = 0
+			c.sweepInbox(u)
+		}
+	})
 	pass(c, &c.silences, now, 10_000, func(_ int64, cn *conn) { c.checkAlive(cn) })
 	c.tickHooks()
 	c.tickSys()
