@@ -290,6 +290,9 @@ func (c *core) look(s *session) {
 	if s.gone {
 		return
 	}
+	if s.unsaved { // else it would begin anew at each start
+		c.putSession(s)
+	}
 	holds := s.active != nil && s.queue.messages > 0 && c.cfg.Limits.QueueKeep >= 0
 	if holds {
 		c.age(&s.queue)
@@ -342,7 +345,7 @@ func (c *core) end(s *session) {
 
 // putSession writes the session's record.
 func (c *core) putSession(s *session) {
-	s.stored = true
+	s.stored, s.unsaved = true, false
 	c.cur.w.Put(tableSession, be8(s.id), s.record())
 }
 

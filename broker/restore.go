@@ -156,7 +156,7 @@ func (c *core) restoreTimes(s *session) {
 	if s.expiry != mqtt.NeverExpires {
 		if s.endsAt == 0 {
 			s.wake().queue.doubt = uint16(c.cfg.Limits.Window)
-			s.endsAt = left + int64(s.expiry)*1000
+			s.endsAt, s.unsaved = left+int64(s.expiry)*1000, true
 		}
 		left = s.endsAt - int64(s.expiry)*1000
 	}

@@ -42,6 +42,8 @@ type session struct {
 	stored bool
 	// gone is true once the session has ended; nothing may be sent or written.
 	gone bool
+	// unsaved means that endsAt was found at a start, and is not in the store yet.
+	unsaved bool
 	// told means that it has been logged that a filter of it does not see the trees.
 	told bool
 }
