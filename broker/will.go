@@ -147,11 +147,11 @@ func (c *core) sendWill(s *session) {
 
 // publishWill applies a will that may be sent, unless err says that it may not.
 func (c *core) publishWill(s *session, p *hooks.Publish, err error) {
-	c.targets = c.targets[:0]
 	consumed := false
 	if err == nil {
 		consumed, _, err = c.applyHooks(p, nil)
 	}
+	c.targets = c.targets[:0] // what an Applier published has left
 	if err == nil && !consumed {
 		_, err = c.route(p.Message, s)
 	}

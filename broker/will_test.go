@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
 )
 
@@ -113,4 +114,19 @@ func TestASessionEndsWhenItsLastExpirySays(t *testing.T) {
 			s.t.Error("the session outlived its expiry")
 		}
 	})
+}
+
+// What an Applier publishes in answer to a will comes once.
+func TestAnApplierAnswersAWillOnce(t *testing.T) {
+	answer := &applier{name: "a", filters: "gone", apply: func(tx hooks.Tx, p *hooks.Publish) error {
+		tx.Publish(&mqtt.Message{Topic: "told", Payload: p.Message.Payload, QoS: 1})
+		return nil
+	}, verdict: hooks.Consume}
+	_, addr := start(t, broker.Config{Hooks: []any{answer}})
+	sub := join(t, addr, "sub")
+	sub.subscribe("told", 1)
+	c := join(t, addr, "c", func(p *mqtt.Connect) { p.Will = &mqtt.Will{Topic: "gone", Payload: []byte("bye"), QoS: 1} })
+	c.nc.Close()
+	sub.want("told", "bye")
+	sub.quiet()
 }
