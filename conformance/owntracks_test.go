@@ -167,7 +167,8 @@ func TestOwnTracksPackets(t *testing.T) {
 			bob.subscribes()
 
 			bob.reports(2, qos, 48.25, 1790000000)
-			if _, said := ann.sees(bob.topic()); said["_type"] != "location" || said["lat"] != 48.25 || said["lon"] != 16.3738 || said["tst"] != 1790000000.0 {
+			if _, said := ann.sees(bob.topic()); said["_type"] != "location" || said["lat"] != 48.25 || said["lon"] != 16.3738 || said["tst"] != 1790000000.0 ||
+				said["tid"] != "ip" || said["conn"] != "m" || said["bs"] != 1.0 || said["vac"] != 3.0 || said["t"] != "u" || said["batt"] != 80.0 || said["alt"] != 188.0 {
 				t.Errorf("ann sees %v", said)
 			}
 			ann.reports(2, qos, 47.5, 1790000010)
@@ -178,13 +179,16 @@ func TestOwnTracksPackets(t *testing.T) {
 			bob.quiet()
 
 			ann.nc.Close() //nolint:errcheck // it is lost
+			if first, said := bob.sees(ann.topic()); first != 0x30 || said["_type"] != "lwt" || said["tst"] != 1790000000.0 {
+				t.Errorf("of her will bob sees %x %v", first, said)
+			}
 			bob.reports(3, qos, 48.5, 1790000600)
 			ann.opens(port, 0) // level 3 has no Session Present; what was missed comes all the same
 			if _, said := ann.sees(bob.topic()); said["lat"] != 48.5 {
 				t.Errorf("of what she missed ann sees %v", said)
 			}
 			ann.quiet()
-			bob.quiet() // her will is no position: nothing follows it
+			bob.quiet()
 
 			bob.sends("\xE0\x00")
 			if _, err := bob.nc.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {

@@ -38,6 +38,9 @@ type Fix struct {
 	Event string
 	// ID is the report's own identifier, empty for none.
 	ID string
+	// App is what an OwnTracks message says beside; nil for other formats. It is for
+	// who is told now, and not kept.
+	App *OwnTracks
 }
 
 // Measure notes one optional measurement, unless it can't be one: a phone that does
@@ -132,6 +135,7 @@ func DecodeFixes(payload []byte, now int64) ([]Fix, []Rejection, error) {
 // read is a report, or why it can't be read.
 type read struct {
 	report
+	app *OwnTracks
 	err string
 }
 
@@ -157,7 +161,7 @@ func reports(b []byte) ([]read, error) {
 
 func one(b []byte, unmarshal func([]byte, any) error) ([]read, error) {
 	var r read
-	if err := unmarshal(b, &r.report); err != nil {
+	if err := r.unmarshal(b, unmarshal); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPayload, err)
 	}
 	return []read{r}, nil
@@ -176,7 +180,7 @@ func many[R ~[]byte](b []byte, unmarshal func([]byte, any) error) ([]read, error
 	}
 	rs := make([]read, len(raw))
 	for i, m := range raw {
-		if err := unmarshal(m, &rs[i].report); err != nil {
+		if err := rs[i].unmarshal(m, unmarshal); err != nil {
 			rs[i].err = "not a report: " + err.Error()
 		}
 	}
@@ -207,7 +211,7 @@ func (r *read) fix(now int64) (f Fix, why string) {
 	if why := r.refused(); why != "" {
 		return f, why
 	}
-	f = Fix{Position: Position{*r.Lat, *r.Lon}, Tst: now, Recv: now, Event: r.Event, ID: r.ID, Tracker: r.Tracker}
+	f = Fix{Position: Position{*r.Lat, *r.Lon}, Tst: now, Recv: now, Event: r.Event, ID: r.ID, Tracker: r.Tracker, App: r.app}
 	if r.Tst != nil {
 		f.Tst = int64(math.Round(*r.Tst * 1000))
 	}
@@ -320,25 +324,6 @@ func (f *Fix) AppendJSON(dst []byte, ts int64, via string) []byte {
 		dst = appendQuoted(append(dst, `,"via":`...), via)
 	}
 	return append(strconv.AppendInt(append(dst, `,"ts":`...), ts, 10), '}')
-}
-
-// AppendOwnTracks appends the fix as an OwnTracks location. Its apps take whole
-// numbers for all but latitude and longitude.
-func (f *Fix) AppendOwnTracks(dst []byte) []byte {
-	dst = appendNumber(append(dst, `{"_type":"location","lat":`...), f.Lat)
-	dst = appendNumber(append(dst, `,"lon":`...), f.Lon)
-	dst = strconv.AppendInt(append(dst, `,"tst":`...), f.Tst/1000, 10)
-	if f.Acc > 0 {
-		dst = appendNumber(append(dst, `,"acc":`...), math.Round(f.Acc))
-	}
-	for _, m := range f.optional() {
-		if f.Has&m.has != 0 {
-			dst = appendNumber(append(dst, m.name...), math.Round(m.v))
-		}
-	}
-	tid := []rune(f.Tracker)
-	dst = appendQuoted(append(dst, `,"tid":`...), string(tid[max(0, len(tid)-2):]))
-	return append(dst, '}')
 }
 
 // named is an optional measurement as it stands in JSON.

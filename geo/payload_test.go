@@ -201,4 +201,17 @@ func TestWireDocs(t *testing.T) {
 			t.Errorf("the page does not have %s", want)
 		}
 	}
+	_, apps, _ := strings.Cut(string(page), "## OwnTracks apps")
+	for payload, write := range map[string]func(*geo.Fix) []byte{
+		`{"_type":"location","lat":48.2,"lon":16.37,"tst":1790000060,"acc":12,"vel":4.6,"batt":80,"tid":"TW","t":"u","conn":"m","bs":1,"vac":3,"inregions":["home"]}`: func(f *geo.Fix) []byte { return f.AppendOwnTracks(nil) },
+		`{"_type":"transition","event":"enter","lat":48.2,"lon":16.37,"tst":1790000060,"acc":12,"tid":"TW","t":"c","desc":"home"}`:                                    func(f *geo.Fix) []byte { return f.AppendTransition(nil) },
+	} {
+		fixes, _, _ := geo.DecodeFixes([]byte(payload), 1)
+		if want := string(write(&fixes[0])); !strings.Contains(apps, want+"\n") {
+			t.Errorf("the page does not have %s", want)
+		}
+	}
+	if kind, tst := geo.Untracked([]byte(`{"_type":"lwt","tst":1790000060}`)); kind != "lwt" || !strings.Contains(apps, string(geo.AppendLWT(nil, tst))+"\n") {
+		t.Errorf("the page does not have the last will: %s %d", kind, tst)
+	}
 }

@@ -64,6 +64,7 @@ func TestOwnTracksFriends(t *testing.T) {
 	wants(bobSees, first)
 	wants(annSees, first) // what is retained, as a new subscriber gets it
 	report("owntracks/ann/phone", `{"_type":"lwt","tst":1790000070}`)
+	wants(bobSees, `owntracks/ann/phone {"_type":"lwt","tst":1790000070}`)
 	report("users/ann/location/watch", `{"lat":48.3,"lon":16.37,"tst":1790000080.5,"vel":3.6}`)
 	wants(bobSees, `owntracks/ann/watch {"_type":"location","lat":48.3,"lon":16.37,"tst":1790000080,"vel":4,"tid":"ch"}`)
 	if err := eve.Publish(t.Context(), "owntracks/eve/phone", []byte(`{"_type":"location",`+at+`}`), false); err != nil {

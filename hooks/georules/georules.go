@@ -147,6 +147,7 @@ type prepared struct {
 	fixes []geo.Fix
 	bad   []geo.Rejection
 	from  string // the user who reported them, empty for none
+	lwt   int64  // the tst of an OwnTracks last will, 0 if it is none
 }
 
 // via is who reported f, empty for the user's own devices.
@@ -190,6 +191,9 @@ func (h *Hook) decode(p *hooks.Publish) (d prepared, err error) {
 	d.fixes, d.bad, err = geo.DecodeFixes(p.Message.Payload, p.At)
 	for i := range d.fixes {
 		d.fixes[i].Tracker = ""
+	}
+	if err == nil && len(d.fixes)+len(d.bad) == 0 {
+		return d, d.untracked(p, level)
 	}
 	return d, cmp.Or(invalid(err), d.name(who, tracker))
 }
@@ -329,6 +333,9 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	if err := h.step(tx, &d); err != nil {
 		return hooks.Consume, err
 	}
+	if d.lwt > 0 {
+		lastWill(tx, p.Message, d.lwt)
+	}
 	if !strings.HasPrefix(p.Message.Topic, "users/") && !strings.HasPrefix(p.Message.Topic, "owntracks/") {
 		return hooks.Route, nil
 	}
@@ -366,6 +373,9 @@ func (h *Hook) step(tx hooks.Tx, d *prepared) (refused error) {
 			failed = cmp.Or(failed, h.send(tx, &events[i]))
 		}
 		t, newest := h.keep(tx, f, d.via(f))
+		if newest || t == nil {
+			transition(tx, f)
+		}
 		if t == nil {
 			continue
 		}

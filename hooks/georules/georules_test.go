@@ -77,6 +77,43 @@ func TestOwnTracksOut(t *testing.T) {
 	}
 }
 
+// What OwnTracks apps show of their friends is passed on, in the server's writing, and
+// nothing else; what a device says of a region and that it is gone is told once.
+func TestOwnTracksPassedOn(t *testing.T) {
+	const at = `"lat":48.2,"lon":16.37,"tst":1789999990`
+	for _, row := range []struct{ name, topic, payload, want string }{
+		{"all that apps show", "", `{"_type":"location",` + at + `,"acc":12,"alt":188,"batt":80,"bs":1,"cog":270,"conn":"m","created_at":1789999991,"inregions":["home","Wien"],"inrids":["a1"],"m":1,"t":"u","tid":"AN","vac":3.4,"vel":4,"poi":"x","tag":"y","topic":"owntracks/bob/x","SSID":"home","BSSID":"b","image":"aGk=","who":"eve"}`,
+			`owntracks/ann/phone {"_type":"location",` + at + `,"acc":12,"alt":188,"vel":4,"cog":270,"batt":80,"tid":"AN","t":"u","conn":"m","bs":1,"m":1,"vac":3,"inregions":["home","Wien"],"inrids":["a1"],"tag":"y","poi":"x","created_at":1789999991}`},
+		{"of the wrong kind", "", `{"_type":"location",` + at + `,"bs":"full","conn":5,"inregions":"home","inrids":[1],"t":["u"],"tid":"","vac":1e300}`, `owntracks/ann/phone {"_type":"location",` + at + `,"tid":"ne"}`},
+		{"too long", "", `{"_type":"location",` + at + `,"tid":"` + strings.Repeat("x", 129) + `","inregions":[` + strings.Repeat(`"r",`, 20) + `"r"]}`, `owntracks/ann/phone {"_type":"location",` + at + `,"tid":"ne"}`},
+		{"names of other formats", "", `{` + at + `,"tid":"AN","t":"u"}`, `owntracks/ann/phone {"_type":"location",` + at + `,"tid":"ne"}`},
+		{"a transition", "/event", `{"_type":"transition","event":"enter","desc":"home","rid":"6da9cf","t":"c","tid":"AN","wtst":1789990000,` + at + `,"acc":12}`,
+			`owntracks/ann/phone/event {"_type":"transition","event":"enter",` + at + `,"acc":12,"tid":"AN","t":"c","desc":"home","rid":"6da9cf","wtst":1789990000}` + "\n" + `owntracks/ann/phone {"_type":"location",` + at + `,"acc":12,"tid":"ne"}`},
+		{"a last will", "", `{"_type":"lwt","tst":1789999990.9,"custom":1}`, `owntracks/ann/phone {"_type":"lwt","tst":1789999990}`},
+		{"a last will without a time", "", `{"_type":"lwt"}`, `owntracks/ann/phone {"_type":"lwt","tst":1790000000}`},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := newWorld(t, depot)
+			w.must("ann", "owntracks/ann/phone"+row.topic, row.payload)
+			if got := w.told("owntracks/"); got != row.want {
+				t.Errorf("got\n%s\nwant\n%s", got, row.want)
+			}
+		})
+	}
+	w := newWorld(t, depot)
+	enter := func(tst string) string {
+		return `{"_type":"transition","event":"enter","lat":48.2,"lon":16.37,"tst":` + tst + `}`
+	}
+	w.must("ann", "owntracks/ann/phone", `{"_type":"location",`+at+`}`)
+	for tst, told := range map[string]bool{"1789999990": true, "1789999980": false} {
+		w.log = nil
+		w.must("ann", "owntracks/ann/phone/event", enter(tst))
+		if got := w.told("owntracks/ann/phone/event"); (got != "") != told {
+			t.Errorf("a transition of %s: told %q", tst, got)
+		}
+	}
+}
+
 const sources = `
 version: 1
 sources:
@@ -105,9 +142,13 @@ func TestBadFixes(t *testing.T) {
 		{"too many", "users/ann/location", "[" + strings.Repeat(`{"lat":1,"lon":2},`, 1000) + `{"lat":1,"lon":2}]`, 0, "the payload has more than 1000 reports; send them in parts", ""},
 		{"too many of a source", "trackers/van/pos", "[" + strings.Repeat(`{},`, 1000) + `{}]`, 0, "the payload has more than 1000 reports; send them in parts", ""},
 		{"another's", "users/bob/location", `{"lat":1,"lon":2}`, 0, "publish your own position to users/ann/location", ""},
-		{"an lwt is nothing", "owntracks/ann/phone", `{"_type":"lwt","tst":1}`, 0, "", ""},
-		{"a card is nothing", "owntracks/ann/phone", `{"_type":"card","name":"Ann"}`, 0, "", ""},
-		{"a waypoint is not where somebody is", "owntracks/ann/phone", `{"_type":"waypoint","desc":"home","lat":1,"lon":2,"rad":50,"tst":1}`, 0, "", ""},
+		{"an lwt is no position", "owntracks/ann/phone", `{"_type":"lwt","tst":1}`, 0, "", ""},
+		{"an lwt of a sibling", "owntracks/ann/phone/event", `{"_type":"lwt","tst":1}`, 0, `_type "lwt" is not passed on; what has a position is taken here: a location or a transition; and an lwt, on owntracks/{me}/{device}`, ""},
+		{"an lwt on another topic", "users/ann/location", `{"_type":"lwt","tst":1}`, 0, `_type "lwt" is not passed on; what has a position is taken here: a location or a transition`, ""},
+		{"a card", "owntracks/ann/phone", `{"_type":"card","name":"Ann"}`, 0, `_type "card" is not passed on; what has a position is taken here: a location or a transition; and an lwt, on owntracks/{me}/{device}`, ""},
+		{"a waypoint is not where somebody is", "users/ann/location", `{"_type":"waypoint","desc":"home","lat":1,"lon":2,"rad":50,"tst":1}`, 0, `_type "waypoint" is not passed on; what has a position is taken here: a location or a transition`, ""},
+		{"waypoints", "users/ann/location", `{"_type":"waypoints","waypoints":[]}`, 0, `_type "waypoints" is not passed on; what has a position is taken here: a location or a transition`, ""},
+		{"a transition without a position", "users/ann/location", `{"_type":"transition","event":"enter","tst":1}`, 0, `_type "transition" is not passed on; what has a position is taken here: a location or a transition`, ""},
 		{"encrypted", "owntracks/ann/phone", `{"_type":"encrypted","data":"AAAA"}`, 0, "report 1: an encrypted payload can't be read; switch encryption off in the app, and use TLS", ""},
 		{"a source", "trackers/van/pos", `{"latitude":1,"longitude":2}`, 1, "", ""},
 		{"a source's nonsense", "trackers/van/pos", `{}`, 0, "report 1: no lat: latitude has no value", ""},

@@ -25,6 +25,7 @@ type world struct {
 	retained map[string]string
 	inbox    map[string][]string
 	replies  []string
+	log      []string // what was published, in order
 	// by the last call
 	puts, deletes, published int
 }
@@ -78,6 +79,17 @@ func (w *world) must(user, topic, payload string) {
 
 // Read is not for these tests.
 func (w *world) Read(func(hooks.Reader), func(hooks.Tx)) {}
+
+// told is what was published on topics that begin so, one a line.
+func (w *world) told(prefix string) string {
+	var lines []string
+	for _, line := range w.log {
+		if strings.HasPrefix(line, prefix) {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
 
 // pass lets time pass, with a tick at its end until nothing is left to do.
 func (w *world) pass(d time.Duration) (ticks int) {
@@ -153,6 +165,7 @@ func (w *world) Inboxes(users []string, expires int64, event []byte) error {
 
 func (w *world) Publish(m *mqtt.Message) {
 	w.published++
+	w.log = append(w.log, m.Topic+" "+string(m.Payload))
 	switch {
 	case !m.Retain:
 	case len(m.Payload) == 0:

@@ -94,7 +94,7 @@ func TestPublishes(t *testing.T) {
 		{"ann", "users/bob/chta", `did you mean "chat"?`}, {"ann", "users/bob/zzz", "known are chat, act,"}, {"ann", "users/bob/chat/a/b", "publish to users/bob/chat[/{cid}]"},
 		{"ann", "users", "say whose and what"}, {"ann", "users/bob", "say whose and what"}, {"ann", "users//chat", "say whose and what"}, {"ann", "users/bob/", "nothing is published to users/{name}/"},
 		{"ann", "groups/climb/location", "known are chat, act or typing"}, {"ann", "groups/climb", "groups/{name}/chat"}, {"ann", "groups/climb/inbox", "known are chat"},
-		{"ann", "owntracks/bob/phone", "publish your own reports to owntracks/ann/phone"}, {"ann", "owntracks/ann", "owntracks/ann/{device}"}, {"ann", "owntracks/ann/phone/cmd", "owntracks/ann/{device}[/event]"},
+		{"ann", "owntracks/bob/phone", "publish your own reports to owntracks/ann/phone"}, {"ann", "owntracks/ann", "owntracks/ann/{device}"}, {"ann", "owntracks/ann/phone/cmd", "orders to a device (cmd) are not passed on; publish to owntracks/ann/{device}[/event]"},
 		{"ann", "owntracks/ann/a/b/c", "owntracks/ann/{device}"}, {"ann", "owntracks/bob/phone/cmd", "owntracks/ann/{device}"},
 		{"50%", "users/50%/location", "users/50%25/location"}, {"ANN", "users/ann/location", "users/ANN/location"},
 		{"lora", "users/truck-7/location", ""}, {"lora", "owntracks/truck-7/gps", ""}, {"lora", "users/truck-7/location/gps", ""}, {"lora", "users/van/location", "users/lora/location"},
@@ -259,11 +259,14 @@ func TestTreesExistWithTheirHooks(t *testing.T) {
 	}
 	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "groups/climb/chat"}), 0, "")
 	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/ann/location"}), 0, "")
-	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/bob/chat"}), mqtt.TopicNameInvalid, "this server does not take users/bob/chat")
-	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/ann/state", Payload: []byte("away"), Will: true}), mqtt.TopicNameInvalid, "this server does not take users/ann/state")
+	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/bob/chat"}), mqtt.TopicNameInvalid, "users/bob/chat is not taken yet; today users/ann/location")
+	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/ann/state", Payload: []byte("away"), Will: true}), mqtt.TopicNameInvalid, `in users/ a will goes as {"_type":"lwt","tst":…} to owntracks/ann/{device}`)
 	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "users/ann/location", Will: true}), mqtt.TopicNameInvalid, `in users/ a will goes as {"_type":"lwt"`)
 	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "owntracks/ann/phone", Payload: []byte(`{"_type":"lwt","tst":1}`), Will: true}), 0, "")
-	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "owntracks/ann/phone/waypoints"}), mqtt.TopicNameInvalid, "this server does not take")
+	check(t, some.Authorize(&hooks.Request{Identity: ann, Topic: "owntracks/ann/phone/waypoints"}), mqtt.TopicNameInvalid, "owntracks/ann/phone/waypoints is not taken yet; today owntracks/ann/{device}[/event]")
+	served := trees.New(false, policy(t, house, ""), taker{"users/+/location", "users/+/location/+", "users/+/chat", "users/+/chat/+", "groups/+/chat", "owntracks/+/+"})
+	check(t, served.Authorize(&hooks.Request{Identity: ann, Topic: "users/bob/typing"}), mqtt.TopicNameInvalid, "users/bob/typing is not taken yet; today users/{peer}/chat[/{cid}] or users/ann/location[/{tracker}]")
+	check(t, served.Authorize(&hooks.Request{Identity: ann, Topic: "groups/climb/act"}), mqtt.TopicNameInvalid, "groups/climb/act is not taken yet; today groups/{group}/chat[/{cid}]")
 }
 
 // A will that is sent later is asked about with a name only: role and groups come

@@ -66,9 +66,30 @@ func (h *Hook) write(p *Policy, r *hooks.Request) error {
 		err = h.writeTable(p, r, level)
 	}
 	if err == nil && !h.taken(r.Topic) {
-		return refuse(mqtt.TopicNameInvalid, "this server does not take %s", r.Topic)
+		return refuse(mqtt.TopicNameInvalid, "%s is not taken yet; %s", r.Topic, h.instead(level[0], hooks.EncodeName(r.Identity.User)))
 	}
 	return err
+}
+
+// instead says what is taken in a tree today.
+func (h *Hook) instead(tree, me string) string {
+	var taken []string
+	for _, t := range append(publishes, topic{tree: "owntracks", kind: "{device}[/event]", own: true}) {
+		whose := "{peer}"
+		if t.own {
+			whose = me
+		} else if tree == "groups" {
+			whose = "{group}"
+		}
+		probe := strings.NewReplacer("{peer}", me, "{group}", "g", "{device}[/event]", "d").Replace(tree + "/" + whose + "/" + t.kind)
+		if t.tree == tree && h.taken(probe+strings.Repeat("/x", t.least)) {
+			taken = append(taken, tree+"/"+whose+"/"+t.kind+t.rest)
+		}
+	}
+	if len(taken) == 0 {
+		return "nothing is taken in " + tree + "/"
+	}
+	return "today " + strictyaml.OneOf(taken)
 }
 
 // taken reports whether one of the other hooks deals with the topic: else it would
@@ -113,7 +134,9 @@ func (h *Hook) writeTable(p *Policy, r *hooks.Request, level []string) error {
 func (h *Hook) writeOwnTracks(p *Policy, r *hooks.Request, level []string) error {
 	me := hooks.EncodeName(r.Identity.User)
 	switch {
-	case len(level) < 3 || len(level) > 4 || level[1] == "" || level[2] == "" || len(level) == 4 && level[3] == "cmd":
+	case len(level) == 4 && level[3] == "cmd":
+		return refuse(mqtt.TopicNameInvalid, "orders to a device (cmd) are not passed on; publish to owntracks/%s/{device}[/event]", me)
+	case len(level) < 3 || len(level) > 4 || level[1] == "" || level[2] == "":
 		return refuse(mqtt.TopicNameInvalid, "publish to owntracks/%s/{device}[/event]", me)
 	case level[1] != me && !p.Entries.Gateway(r.Identity, hooks.DecodeName(level[1])):
 		return refuse(mqtt.TopicNameInvalid, "publish your own reports to owntracks/%s/%s", me, strings.Join(level[2:], "/"))
@@ -126,7 +149,7 @@ func (h *Hook) willRight(r *hooks.Request, level []string) error {
 	me := hooks.EncodeName(r.Identity.User)
 	if len(level) == 3 && level[1] == me {
 		switch {
-		case level[0] == "users" && level[2] == "state":
+		case level[0] == "users" && level[2] == "state" && h.taken(r.Topic):
 			return nil
 		case level[0] == "owntracks" && level[2] != "" && isLWT(r.Payload):
 			return nil
