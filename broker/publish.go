@@ -115,7 +115,7 @@ const most2 = 2048
 
 // keeps reports whether a publish will have to write something.
 func (c *core) keeps(m *mqtt.Message, from *session) bool {
-	if m.Retain {
+	if c.retains(m) {
 		return true
 	}
 	if c.wanted(m.Topic) {
@@ -159,11 +159,12 @@ func (c *core) route(m *mqtt.Message, from *session) (kept bool, err error) {
 		c.targets = c.targets[:0]
 		return false, err
 	}
-	if m.Retain {
+	retains := c.retains(m)
+	if retains {
 		c.retain(m, from)
 	}
 	c.b.stats.routed(len(c.targets))
-	kept = sessions+groups > 0 || m.Retain
+	kept = sessions+groups > 0 || retains
 	if sessions >= fanFrom || sessions > 0 && c.fanning(m, from) {
 		c.fanOut(m, from, sessions)
 		sessions = 0
@@ -304,6 +305,12 @@ func (c *core) storeBody(m *mqtt.Message, n int) uint64 {
 	c.cur.w.Put(tableBody, be8(c.nextID), m.Append(nil))
 	c.bodies[c.nextID] = int32(n)
 	return c.nextID
+}
+
+// retains reports whether a publish changes what is kept of its topic, or has to wait
+// for an earlier one that does: clearing what is clear does neither.
+func (c *core) retains(m *mqtt.Message) bool {
+	return m.Retain && (len(m.Payload) > 0 || c.topics.Has(m.Topic) || c.changedSince(c.released, m.Topic))
 }
 
 // retain sets or clears what stays on the message's topic [MQTT-3.3.1-5, -6].

@@ -61,6 +61,29 @@ func TestExpiredRetainedMessagesGoAndCountNoMore(t *testing.T) {
 	}
 }
 
+// Clearing a topic that is clear writes nothing and waits for no disk; of one whose
+// earlier clearing is not on disk yet it does.
+func TestClearingWhatIsClear(t *testing.T) {
+	simulate(t, broker.Config{}, func(s *sim) {
+		stay(t, s.b, "full", "x", 0)
+		p, q := s.joins(mqtt.V5, "p", still), s.joins(mqtt.V5, "q", still)
+		goOn := s.hold()
+		p.publish("empty", "", 1, 1, retain)
+		p.wantAck(mqtt.PUBACK, 1)
+		p.publish("full", "", 1, 2, retain)
+		p.nothing()
+		q.publish("full", "", 1, 1, retain)
+		q.nothing()
+		goOn()
+		p.wantAck(mqtt.PUBACK, 2)
+		q.wantAck(mqtt.PUBACK, 1)
+		s.crash()
+		c := s.joins(mqtt.V5, "c", still)
+		c.subscribe("#", 1)
+		c.nothing()
+	})
+}
+
 // What replaces an expired message while it is being swept stays, also if the disk has
 // not taken it yet.
 func TestASweepDeletesNoLaterChange(t *testing.T) {
