@@ -76,6 +76,7 @@ var (
 	ErrPosition   = errors.New("geo: a position is out of range")
 	ErrCrossing   = errors.New("geo: the ring crosses itself")
 	ErrNoArea     = errors.New("geo: the points of the ring lie on a line")
+	ErrIntricate  = errors.New("geo: the ring is too intricate to be checked; write it as GeoJSON, whose rings are taken as they are")
 	ErrHole       = errors.New("geo: the hole is not inside the polygon")
 	ErrAroundPole = errors.New("geo: the ring goes around a pole; cut it along 180° and the pole, as GeoJSON does")
 )
@@ -101,6 +102,9 @@ func NewPolygon(outer []Position, holes ...[]Position) (*Polygon, error) {
 		return nil, err
 	}
 	for i, h := range p.holes {
+		if len(h)*len(p.outer) > maxLooks {
+			return nil, fmt.Errorf("hole %d: %w", i+1, ErrIntricate)
+		}
 		for _, v := range h {
 			if in, _ := inRing(p.outer, v); !in {
 				return nil, fmt.Errorf("hole %d: %w: %g, %g", i+1, ErrHole, v.Lat, v.Lon)
@@ -184,59 +188,6 @@ func unwrap(ring []Position) ([]Position, error) {
 		}
 	}
 	return r, nil
-}
-
-// crossing finds an edge that crosses another: those that overlap in latitude
-// are compared.
-func crossing(r []Position) error {
-	n := len(r)
-	order := make([]int, n)
-	for i := range order {
-		order[i] = i
-	}
-	low := func(i int) float64 { return min(r[i].Lat, r[(i+1)%n].Lat) }
-	slices.SortFunc(order, func(a, b int) int {
-		switch {
-		case low(a) < low(b):
-			return -1
-		case low(a) > low(b):
-			return 1
-		}
-		return a - b
-	})
-	for x, i := range order {
-		high := max(r[i].Lat, r[(i+1)%n].Lat)
-		for _, j := range order[x+1:] {
-			if low(j) > high {
-				break
-			}
-			if properly(r[i], r[(i+1)%n], r[j], r[(j+1)%n]) {
-				return fmt.Errorf("%w: the edges after points %d and %d", ErrCrossing, min(i, j)+1, max(i, j)+1)
-			}
-		}
-	}
-	return nil
-}
-
-// properly reports whether two edges cross at a point inside both.
-func properly(a, b, c, d Position) bool {
-	if max(a.Lon, b.Lon) < min(c.Lon, d.Lon) || max(c.Lon, d.Lon) < min(a.Lon, b.Lon) {
-		return false
-	}
-	return turn(a, b, c)*turn(a, b, d) < 0 && turn(c, d, a)*turn(c, d, b) < 0
-}
-
-// turn is the sign of the turn a → b → c: 1 to the left, 0 for none.
-func turn(a, b, c Position) int {
-	l := (b.Lon - a.Lon) * (c.Lat - a.Lat)
-	r := (b.Lat - a.Lat) * (c.Lon - a.Lon)
-	switch d := l - r; {
-	case math.Abs(d) <= 1e-15*(math.Abs(l)+math.Abs(r)):
-		return 0
-	case d > 0:
-		return 1
-	}
-	return -1
 }
 
 // local shifts a longitude by whole turns so that it is in the polygon's range,
