@@ -43,6 +43,9 @@ func (c *core) settle(it *item) {
 // sync: the delete rides on the next batch.
 func (c *core) settled(f flight) {
 	q := f.from
+	if f.it != nil {
+		c.backlog.count(f.it, -1)
+	}
 	if f.replay != nil {
 		f.replay.acked(f.at)
 		return

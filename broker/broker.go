@@ -26,7 +26,7 @@ type Broker struct {
 	store    store.Store
 	core     *core
 	flushers []*flusher
-	jobs     chan func() // for workers; closed by Close
+	jobs     jobs
 	// handshakes has an element for each TLS handshake that goes on.
 	handshakes chan struct{}
 	hooks      hookSet
@@ -38,6 +38,9 @@ type Broker struct {
 	connects   room         // for those of clients that are not signed in
 	weight     atomic.Int64 // what the commands in the core weigh that have no room in packets
 	mostWeight int64
+	output     atomic.Int64 // bytes of output that is large, or that clients do not read
+	mostOutput int64
+	short      atomic.Bool     // sessions stand in line for room
 	ctx        context.Context // of what hooks do; ends with Close
 	stop       context.CancelFunc
 	stats      stats
@@ -94,11 +97,10 @@ func openStore(cfg Config) (store.Store, error) {
 func newBroker(cfg Config, st store.Store) (*Broker, error) {
 	b := &Broker{
 		cfg: cfg, log: cfg.Log, began: time.Now(), store: st,
-		jobs: make(chan func(), 1024), handshakes: make(chan struct{}, mostHandshakes), coreDone: make(chan struct{}), comDone: make(chan struct{}),
+		handshakes: make(chan struct{}, mostHandshakes), coreDone: make(chan struct{}), comDone: make(chan struct{}),
 		failed: make(chan error, 1), open: make(map[*conn]struct{}), often: oftenLog{log: cfg.Log},
 	}
 	b.memory.Store(cfg.Memory)
-	b.divide(cfg)
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	b.hooks = sortHooks(cfg.Hooks)
 	b.core = &core{
@@ -107,6 +109,7 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 		cur: &batch{n: 1}, commits: make(chan *batch, 1), inboxes: slices.ContainsFunc(cfg.Hooks, isApplier),
 		pages: pageTurns{most: max(runtime.GOMAXPROCS(0)/2, 1)},
 	}
+	b.divide(cfg)
 	if err := b.core.restore(time.Now()); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -124,9 +127,7 @@ func (b *Broker) start() {
 		b.flushWG.Go(f.loop)
 	}
 	b.core.outputs = make([][]*conn, len(b.flushers))
-	for range 4 * runtime.GOMAXPROCS(0) {
-		b.wg.Go(b.worker)
-	}
+	b.jobs.start(4 * runtime.GOMAXPROCS(0))
 	for _, o := range b.hooks.observers {
 		b.wg.Go(func() { o.loop(b.log) })
 	}
@@ -153,22 +154,9 @@ func (b *Broker) startSpace() error {
 	return nil
 }
 
-// worker does what may block: authentication, control packets, disk reads.
-func (b *Broker) worker() {
-	for job := range b.jobs {
-		job()
-	}
-}
-
-// work gives a job to the workers. When they are all busy and the queue is
-// full it takes a goroutine more, so that the core never waits.
-func (b *Broker) work(job func()) {
-	select {
-	case b.jobs <- job:
-	default:
-		b.wg.Go(job)
-	}
-}
+// work gives a job that may block to the workers: authentication, control packets,
+// disk reads.
+func (b *Broker) work(job func()) { b.jobs.give(job) }
 
 // after runs f once d has passed, unless it is stopped.
 func (b *Broker) after(d time.Duration, f func()) *time.Timer { return time.AfterFunc(d, f) }
@@ -344,7 +332,7 @@ func (b *Broker) Close() error {
 	for _, o := range b.hooks.observers {
 		close(o.events)
 	}
-	close(b.jobs)
+	b.jobs.close()
 	b.wg.Wait()
 	b.mu.Lock()
 	b.silent = true

@@ -67,10 +67,13 @@ type conn struct {
 	writing bool       // a flusher or writer has the connection
 	ended   bool       // nothing more is taken; close when buf is empty
 	why     ending
-	told    bool // the client was told why: let it read that
-	awaited bool // the core waits for room in buf
-	greeted bool // CONNACK was written
-	pongs   int  // the PINGRESPs that wait for that
+	told    bool  // the client was told why: let it read that
+	awaited bool  // the core waits for room in buf
+	inHand  int   // the capacity of what is being written
+	stalled int64 // since when the transport has not taken it, since the broker's start; 0: it is not known to wait
+	counted int64 // of its output, what counts in Broker.output
+	greeted bool  // CONNACK was written
+	pongs   int   // the PINGRESPs that wait for that
 	closed  bool
 	// outAliases are the topic aliases that the client was sent.
 	outAliases mqtt.OutAliases
@@ -274,6 +277,7 @@ func (c *conn) shut() {
 	c.mu.Lock()
 	was := c.closed
 	c.closed, c.ended, c.buf = true, true, nil
+	c.account()
 	c.mu.Unlock()
 	c.closing.Store(true)
 	if !was {

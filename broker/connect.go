@@ -136,7 +136,7 @@ func (c *core) begin(s *session, cn *conn, r *connectRequest) {
 		c.reopenInbox(s)
 	}
 	c.resumeReplays(s)
-	s.out = nil
+	s.unbox()
 	s.window = uint16(min(int(p.ReceiveMaximum), c.cfg.Limits.Window))
 	c.watch(cn)
 }
@@ -250,6 +250,7 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 		c.scheduleWill(s)
 	}
 	if s.expiry == 0 {
+		s.unbox()
 		c.end(s)
 		return
 	}
@@ -262,7 +263,8 @@ func (c *core) lost(s *session, withWill bool, reason mqtt.Reason) {
 		c.cur.w.Put(tableWindow, be8(s.id), s.encodeWindow())
 	}
 	c.pauseReplays(s)
-	s.out, s.queue.open = nil, nil
+	s.unbox()
+	s.queue.open = nil
 	s.queue.live, s.queue.loaded = false, false
 	s.rest(c.released)
 	c.keep(nil)

@@ -54,6 +54,8 @@ type core struct {
 	releasing bool          // the effects of batch released are leaving
 	left      atomic.Uint64 // the last batch whose effects have left; read by QoS 0 publishers
 	openBytes int
+	backlog   backlog
+	relieved  int64       // when relieve last looked
 	applied   int64       // of Broker.weight, since the last flush
 	outputs   [][]*conn   // by flusher: those that have output since the last flush
 	commits   chan *batch // to the committer; closed by loop
@@ -186,6 +188,7 @@ func (c *core) loop(done chan<- struct{}) {
 				c.flush()
 			}
 		}
+		c.serveLine()
 		c.flush()
 		if c.failed || c.stopping && c.syncing == nil && !c.dirty() {
 			return

@@ -64,7 +64,10 @@ func (c *core) room(s *session, q *queue) bool {
 	if !q.live || !s.ready() || !s.queue.back {
 		return false
 	}
-	return s.out == nil || len(s.out.pend) < pageItems && s.out.bytes < pageBytes
+	if c.backlog.full() {
+		return false
+	}
+	return s.out == nil || len(s.out.pend) < pageItems && s.out.bytes < pageBytes && s.out.hold() <= c.backlog.part(c.online)
 }
 
 // push queues an item behind those that wait and sends what may be sent. A
@@ -77,7 +80,7 @@ func (c *core) push(s *session, it *item) {
 	}
 	o.add(it)
 	l := c.cfg.Limits
-	if it.isLoose() && (o.loose > c.b.share(l.PendingMessages, 1) || o.looseBytes > c.b.share(l.PendingBytes, l.Packet)) {
+	if it.isLoose() && (o.loose > l.PendingMessages || o.looseBytes > l.PendingBytes || o.hold() > c.backlog.part(c.online)) {
 		c.b.stats.overflow.Add(1)
 		c.drop(s.conn, mqtt.QuotaExceeded, "too much waits for this client")
 	}
@@ -89,7 +92,17 @@ func (c *core) push(s *session, it *item) {
 func (c *core) mayPublish(s *session) bool { return s.queue.back && c.mayResend(s) }
 
 // mayResend is mayPublish for what has its identifier.
-func (c *core) mayResend(s *session) bool { return s.box().window.Free() > 0 && s.conn.roomy() }
+func (c *core) mayResend(s *session) bool { return s.box().window.Free() > 0 && c.roomy(s) }
+
+// roomy reports whether the session's connection takes more output. If only the room
+// for all is used up, the session stands in line.
+func (c *core) roomy(s *session) bool {
+	ok, idle := s.conn.roomy()
+	if idle {
+		c.queueUp(s)
+	}
+	return ok
+}
 
 // pump sends what waits while the window has room, then reads on.
 func (c *core) pump(s *session) {
@@ -143,7 +156,7 @@ func (c *core) send(s *session, it *item) {
 		return
 	}
 	if it.qos == 0 {
-		c.sendQoS0(s, it)
+		c.writeQoS0(s, it)
 		c.settle(it)
 		return
 	}
@@ -158,6 +171,9 @@ func (c *core) send(s *session, it *item) {
 	}
 	if !ok {
 		return
+	}
+	if s.out.moved = c.clock.now; f.it != nil {
+		c.backlog.count(f.it, 1)
 	}
 	if it.qos == 2 && s.lasting && id != it.id {
 		c.send2(s, id, *it)
@@ -220,10 +236,26 @@ func (c *core) ackSelf(s *session, it *item, id uint16) {
 	}
 }
 
-// sendQoS0 writes a QoS 0 message, or drops and counts it if the reader is
-// slow.
+// sendQoS0 writes a QoS 0 message. It waits behind others if it is not this reader
+// that is slow, but others' output that takes the room.
 func (c *core) sendQoS0(s *session, it *item) {
-	if s.conn.full() {
+	_, idle := s.conn.full()
+	if !idle && !s.waiting {
+		c.writeQoS0(s, it)
+		return
+	}
+	l, o := c.cfg.Limits, s.box()
+	if o.loose >= l.PendingMessages || o.looseBytes >= l.PendingBytes || o.hold() > c.backlog.part(c.online) {
+		c.b.stats.dropped0.Add(1)
+		return
+	}
+	o.add(it)
+	c.queueUp(s)
+}
+
+// writeQoS0 writes a QoS 0 message, or drops and counts it if the reader is slow.
+func (c *core) writeQoS0(s *session, it *item) {
+	if full, _ := s.conn.full(); full {
 		c.b.stats.dropped0.Add(1)
 		return
 	}
@@ -241,11 +273,16 @@ func (c *core) readOn(s *session) {
 		q.live = true
 		return
 	}
+	bytes, held, ok := c.lot(q, s.out)
+	if !ok {
+		c.queueUp(s)
+		return
+	}
 	q.reading = true
 	first, after, cn, done, was, released := !q.loaded, q.read, s.conn, q.done, q.was, c.released
 	c.b.work(func() {
-		p := c.readPage(q.log, s.id, after, first, was)
-		p.released = released
+		p := c.readPage(q.log, s.id, after, first, was, bytes)
+		p.released, p.held = released, held
 		c.mail.post(command{kind: cmdCall, call: func() { c.page(s, cn, p, done) }})
 	})
 }
@@ -263,6 +300,8 @@ type page struct {
 	doubt   bool
 	// released is the last batch that was committed when the page was asked for.
 	released uint64
+	// held is what the backlog counts for it until it is there.
+	held int64
 }
 
 // again asks for a page again, once the entries that were cut meanwhile are gone.
@@ -289,6 +328,7 @@ type loaded struct {
 // identifiers and DUP, then the rest. done is what was committed when the page
 // was asked for: at its end nothing up to there is left on disk.
 func (c *core) page(s *session, cn *conn, p page, done store.Pos) {
+	c.backlog.bytes -= p.held
 	if s.conn != cn || s.gone {
 		return // of an older epoch; this one reads for itself
 	}

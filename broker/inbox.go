@@ -255,11 +255,17 @@ func (c *core) readInbox(s *session) {
 		f.live = true
 		return
 	}
+	bytes, held, ok := c.lot(&f.queue, s.out)
+	if !ok {
+		c.queueUp(s)
+		return
+	}
 	f.reading = true
 	log, after, done, cn, topic := f.log, f.read, f.done, s.conn, inboxTopic(f.user.name)
 	c.b.work(func() {
 		var p page
-		p.err = c.store.Read(log, after, pageItems, pageBytes, func(at store.Pos, v []byte) bool {
+		p.held = held
+		p.err = c.store.Read(log, after, pageItems, bytes, func(at store.Pos, v []byte) bool {
 			it, err := decodeEvent(topic, at, v)
 			if err != nil {
 				c.damaged("inbox event", logKey(logInbox, log.ID, at), v, err)
@@ -276,6 +282,7 @@ func (c *core) readInbox(s *session) {
 }
 
 func (c *core) pageInbox(s *session, f *feed, cn *conn, p page, done store.Pos) {
+	c.backlog.bytes -= p.held
 	if s.conn != cn || s.gone || s.inbox != f {
 		return // that connection's reading is no more
 	}

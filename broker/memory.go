@@ -79,6 +79,8 @@ const (
 	connectsShare = 16
 	inCoreShare   = 8
 	partialShare  = 16
+	outputShare   = 16 // and as much again for those who have none
+	backlogShare  = 16 // and as much again while each has little
 )
 
 // divide gives each its part of the memory.
@@ -86,6 +88,8 @@ func (b *Broker) divide(cfg Config) {
 	least := int64(cfg.Limits.Packet)
 	b.packets.most = max(cfg.Memory/packetsShare, least)
 	b.connects.most = max(cfg.Memory/connectsShare, least)
+	b.mostOutput = max(cfg.Memory/outputShare, least)
+	b.core.backlog.most = max(cfg.Memory/backlogShare, least)
 	b.mostWeight = cfg.Memory / inCoreShare >> 11 // see weigh
 }
 

@@ -13,7 +13,7 @@ import (
 // readPage reads what follows `after` in a log. The first page of a connection
 // also restores what the connection before it had in its window. It runs on a
 // worker and touches nothing of the core.
-func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool, was *windowRecord) (p page) {
+func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool, was *windowRecord, bytes int) (p page) {
 	if first {
 		if was, p.err = c.readWindow(session); errors.Is(p.err, errWindow) {
 			p.doubt, p.err = true, nil
@@ -27,7 +27,7 @@ func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool
 	}
 	p.was = was
 	size := 0 // with the shared bodies
-	err := c.store.Read(l, after, pageItems, pageBytes, func(at store.Pos, value []byte) bool {
+	err := c.store.Read(l, after, pageItems, bytes, func(at store.Pos, value []byte) bool {
 		items, err := decodeItems(append([]byte(nil), value...), c.bodyReader(&p.err))
 		if p.err != nil {
 			p.err = fmt.Errorf("entry %d: %w", at, p.err)
@@ -43,7 +43,7 @@ func (c *core) readPage(l store.Log, session uint64, after store.Pos, first bool
 			size += items[i].size()
 			p.items = append(p.items, was.restore(items[i]))
 		}
-		return len(p.items) < pageItems && size < pageBytes
+		return len(p.items) < pageItems && size < bytes
 	})
 	if err != nil && p.err == nil {
 		p.err = err

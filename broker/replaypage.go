@@ -65,7 +65,7 @@ func (c *core) nextReplay(s *session) *replay {
 		r = s.replays[0]
 	}
 	items, bytes := c.replayPage()
-	if r.cursor.Done || s.out != nil && (len(s.out.pend) >= (items+1)/2 || s.out.bytes >= bytes) || !s.conn.roomy() {
+	if r.cursor.Done || s.out != nil && (len(s.out.pend) >= (items+1)/2 || s.out.bytes >= bytes) || !c.roomy(s) {
 		return nil
 	}
 	return r

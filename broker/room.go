@@ -81,6 +81,13 @@ func (r *room) leave(l *lease) {
 	}
 }
 
+// waiting is how many wait in line.
+func (r *room) waiting() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.line.Len()
+}
+
 // tardy is the connection that has had room for longer than most for a packet that
 // it has not sent yet, while others wait for room; nil if there is none.
 func (r *room) tardy(now time.Time, most time.Duration) *conn {

@@ -70,6 +70,8 @@ type active struct {
 	turn bool
 	// groups are the shared subscriptions that it is a member of.
 	groups map[*group]subOptions
+	// waiting means that it stands in backlog.line.
+	waiting bool
 }
 
 // wake returns the session's active part, which it makes if there is none.
@@ -196,7 +198,8 @@ func (it *item) size() int {
 	if it.msg == nil {
 		return it.bodySize
 	}
-	return len(it.msg.Topic) + len(it.msg.Payload) + 64
+	m := it.msg
+	return len(m.Topic) + len(m.Payload) + len(m.User) + len(m.Correlation) + len(m.ContentType) + len(m.ResponseTopic) + 64
 }
 
 // flight is what the window keeps of an item until it is acknowledged.
@@ -221,6 +224,8 @@ type outbox struct {
 	bytes int
 	// loose are those of pend that are nowhere else, looseBytes their size.
 	loose, looseBytes int
+	backlog           *backlog
+	moved             int64 // when something of it was last sent, core time (ms)
 }
 
 // isLoose reports whether the item is in memory only.
@@ -243,6 +248,7 @@ func (o *outbox) addAgain(it *item) {
 }
 
 func (o *outbox) count(it *item, by int) {
+	o.backlog.count(it, by)
 	o.bytes += by * it.size()
 	if it.isLoose() {
 		o.loose += by
@@ -257,10 +263,28 @@ func (it *item) flight() flight {
 
 func (s *session) box() *outbox {
 	if s.out == nil {
-		s.out = &outbox{}
+		c := s.conn.b.core
+		s.out = &outbox{backlog: &c.backlog, moved: c.clock.now}
 		s.out.window.SetCapacity(int(s.window))
 	}
 	return s.out
+}
+
+// unbox drops the outbox with what is in it.
+func (s *session) unbox() {
+	if s.out == nil {
+		return
+	}
+	for i := range s.out.pend {
+		s.out.count(&s.out.pend[i], -1)
+	}
+	b := s.out.backlog
+	s.out.window.All(func(_ uint16, _ mqtt.OutState, f *flight) {
+		if f.it != nil {
+			b.count(f.it, -1)
+		}
+	})
+	s.out = nil
 }
 
 // idle drops the outbox of a session that has nothing in it.

@@ -19,8 +19,24 @@ type group struct {
 	granted [3]int // members by the QoS that they were granted
 	queue   queue
 	// pend are messages that wait for a member with room; returned claims come
-	// first.
-	pend []item
+	// first. bytes is their size.
+	pend  []item
+	bytes int
+}
+
+// count notes an item of pend that has come, or (by -1) has gone.
+func (c *core) count(g *group, it *item, by int) {
+	g.bytes += by * it.size()
+	c.backlog.count(it, by)
+}
+
+// first takes the first item of pend.
+func (c *core) first(g *group) item {
+	it := g.pend[0]
+	c.count(g, &it, -1)
+	g.pend[0] = item{}
+	g.pend = g.pend[1:]
+	return it
 }
 
 // qos is the highest QoS that a member was granted: what the queue keeps.
@@ -83,6 +99,9 @@ func (c *core) leave(s *session, filter string) {
 		g.lasting--
 	}
 	if len(g.members) == 0 {
+		for len(g.pend) > 0 {
+			c.first(g)
+		}
 		c.groups.Delete(rest, filter)
 		c.cur.w.Delete(tableGroup, be8(g.id))
 		g.queue.gone = true // claims that are acknowledged later count for nothing
@@ -122,7 +141,7 @@ func (c *core) arriveGroup(g *group, it *item) {
 		if it.at <= q.read && it.at != q.liveAt {
 			return
 		}
-		if it.at != q.liveAt && (!q.live || len(g.pend) >= pageItems) {
+		if it.at != q.liveAt && (!q.live || len(g.pend) >= pageItems || g.bytes >= pageBytes) {
 			q.live = false
 			c.pumpGroup(g)
 			return
@@ -135,15 +154,16 @@ func (c *core) arriveGroup(g *group, it *item) {
 		if s := c.member(g); s != nil {
 			o := *it
 			o.subIDs = g.subIDs(s)
-			c.sendQoS0(s, &o)
+			c.writeQoS0(s, &o)
 		}
 		return
 	}
-	if it.at == 0 && len(g.pend) >= c.cfg.Limits.PendingMessages {
-		c.b.stats.overflow.Add(1)
-		g.pend = g.pend[1:]
-	}
 	g.pend = append(g.pend, *it)
+	c.count(g, it, 1)
+	for l := c.cfg.Limits; it.at == 0 && len(g.pend) > 1 && (len(g.pend) > l.PendingMessages || g.bytes > l.PendingBytes || int64(g.bytes) > c.backlog.part(c.online)); {
+		c.b.stats.overflow.Add(1)
+		c.first(g)
+	}
 	c.pumpGroup(g)
 }
 
@@ -152,11 +172,17 @@ func (c *core) member(g *group) *session {
 	for range g.members {
 		g.next = (g.next + 1) % len(g.members)
 		s := g.members[g.next]
-		if s.conn != nil && s.live.Load() != nil && len(s.box().pend) == 0 && c.mayPublish(s) {
+		if s.conn != nil && s.live.Load() != nil && len(s.box().pend) == 0 && c.mayClaim(s) && c.mayPublish(s) {
 			return s
 		}
 	}
 	return nil
+}
+
+// mayClaim reports whether a member may have a further claim: it stays in memory until it
+// is acknowledged.
+func (c *core) mayClaim(s *session) bool {
+	return c.backlog.bytes < c.backlog.most || s.out.window.Len() == 0 && !c.backlog.full()
 }
 
 func (g *group) subIDs(s *session) []uint32 {
@@ -173,9 +199,7 @@ func (c *core) pumpGroup(g *group) {
 		if s == nil {
 			return
 		}
-		it := g.pend[0]
-		g.pend = g.pend[1:]
-		c.claim(g, s, it)
+		c.claim(g, s, c.first(g))
 	}
 	g.pend = nil
 	c.readGroup(g)
@@ -216,12 +240,14 @@ func (c *core) returnClaims(s *session) {
 			back = append(back, f.it)
 		case st == mqtt.OutSent:
 			c.settled(*f)
+			f.it = nil
 		}
 	})
 	for i := len(back) - 1; i >= 0; i-- {
 		g := back[i].grp
 		back[i].dup = true
 		g.pend = append([]item{*back[i]}, g.pend...)
+		c.count(g, back[i], 1)
 	}
 	for _, it := range back {
 		c.pumpGroup(it.grp)
@@ -238,11 +264,21 @@ func (c *core) readGroup(g *group) {
 		q.live = true
 		return
 	}
+	bytes, held, ok := c.lot(q, nil)
+	if !ok {
+		for _, s := range g.members {
+			if s.ready() {
+				c.queueUp(s)
+				return
+			}
+		}
+		return // a member that comes reads
+	}
 	q.reading = true
 	after, done, first, was, released := q.read, q.done, !q.loaded, q.was, c.released
 	c.b.work(func() {
-		p := c.readPage(q.log, g.id, after, first, was)
-		p.released = released
+		p := c.readPage(q.log, g.id, after, first, was, bytes)
+		p.released, p.held = released, held
 		c.mail.post(command{kind: cmdCall, call: func() { c.pageGroup(g, p, done) }})
 	})
 }
@@ -250,6 +286,7 @@ func (c *core) readGroup(g *group) {
 func (c *core) pageGroup(g *group, p page, done store.Pos) {
 	q := &g.queue
 	q.reading = false
+	c.backlog.bytes -= p.held
 	if q.gone {
 		return
 	}
@@ -274,6 +311,7 @@ func (c *core) pageGroup(g *group, p page, done store.Pos) {
 			continue
 		}
 		g.pend = append(g.pend, it)
+		c.count(g, &it, 1)
 	}
 	q.read = max(q.read, p.last)
 	if q.ended = p.end; p.end {

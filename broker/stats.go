@@ -38,6 +38,13 @@ type Stats struct {
 	// true while that is so much that nothing new is taken.
 	HeldBytes int64
 	Crowded   bool
+	// PacketsWaiting are connections that wait for room for a large packet.
+	// OutputBytes is output that is large, or that clients do not read; BacklogBytes
+	// are messages that wait in memory behind it, and BacklogSessions the sessions that
+	// wait for room there.
+	PacketsWaiting, OutputBytes, BacklogBytes, BacklogSessions int64
+	// JobsWaiting wait for one of Workers.
+	JobsWaiting, Workers int64
 	// NoSpace is true while the disk is so full that publishes are refused.
 	NoSpace bool
 }
@@ -48,7 +55,10 @@ func (b *Broker) Stats() Stats {
 	b.mu.Lock()
 	open := len(b.open)
 	b.mu.Unlock()
+	jobs, workers := b.jobs.count()
 	return Stats{
+		PacketsWaiting: int64(b.packets.waiting() + b.connects.waiting()), OutputBytes: b.output.Load(), BacklogBytes: g.backlog.Load(), BacklogSessions: g.line.Load(),
+		JobsWaiting: int64(jobs), Workers: int64(workers),
 		Connections: int64(open), Online: g.online.Load(), Sessions: g.sessions.Load(), Subscriptions: g.subscriptions.Load(), Groups: g.groups.Load(),
 		RetainedTopics: g.retained.Load(), RetainedBytes: g.retainedBytes.Load(), Inboxes: g.inboxes.Load(), RetainedEnded: s.retainedEnded.Load(),
 		FreeBytes: s.free.Load(), Commits: g.commits.Load(), Published: s.published.Load(), Delivered: s.delivered.Load(),
@@ -78,6 +88,7 @@ func (s *stats) routed(int) { s.published.Add(1) }
 // gauges are the sizes of what the core holds, as of its last tick.
 type gauges struct {
 	sessions, online, subscriptions, groups, retained, retainedBytes, inboxes atomic.Int64
+	backlog, line                                                             atomic.Int64
 	commits                                                                   atomic.Uint64
 }
 
@@ -91,5 +102,7 @@ func (c *core) gauge() {
 	g.retained.Store(int64(c.topics.Len()))
 	g.retainedBytes.Store(c.topics.Bytes())
 	g.inboxes.Store(int64(len(c.users)))
+	g.backlog.Store(c.backlog.bytes)
+	g.line.Store(int64(len(c.backlog.line)))
 	g.commits.Store(c.released)
 }

@@ -68,6 +68,7 @@ func (c *core) tick() {
 	now := c.clock.advance(time.Now())
 	c.b.clockMs.Store(now)
 	c.gauge()
+	c.relieve()
 	c.tickAges(now)
 	c.sweepOn()
 	pass(c, &c.timers, now, 1000, func(_ int64, do func()) { do() })

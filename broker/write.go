@@ -3,6 +3,7 @@ package broker
 import (
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/geocast/geocast/mqtt"
 )
@@ -39,7 +40,8 @@ func (c *conn) append(encode func(dst []byte) []byte) (start bool) {
 	}
 	start = !c.writing
 	c.writing = true
-	over := len(c.buf) > c.b.share(outMost, 2*outCap+c.b.cfg.Limits.Packet)
+	c.account()
+	over := len(c.buf) > outMost || len(c.buf) > 2*outCap+c.b.cfg.Limits.Packet && c.b.outputFull()
 	c.mu.Unlock()
 	if over {
 		c.b.stats.overflow.Add(1)
@@ -71,20 +73,72 @@ func (c *conn) deliver(m *mqtt.Message, d mqtt.Delivery) (fits, start bool) {
 	return fits, start
 }
 
-// full reports whether as much output waits as may.
-func (c *conn) full() bool {
+// full reports whether as much output waits as may; idle, that none does here, but too
+// much for others.
+func (c *conn) full() (full, idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.buf) >= outCap
+	return c.isFull(), c.isFull() && !c.writing
 }
 
-// roomy reports whether the core may write more; if not, the core hears of it
-// when there is room again.
-func (c *conn) roomy() bool {
+// isFull is full under mu. What a connection may have shrinks with what is left of the
+// room for all.
+func (c *conn) isFull() bool {
+	used, most := c.b.output.Load(), c.b.mostOutput
+	switch n := int64(len(c.buf)); {
+	case n >= outCap || used >= 2*most:
+		return true
+	case used >= most:
+		return c.writing
+	default:
+		return n > (most-used)/8
+	}
+}
+
+// outputFull reports whether output takes all of its room.
+func (b *Broker) outputFull() bool { return b.output.Load() >= 2*b.mostOutput }
+
+// account notes what the output takes that is large, or that the client does not read;
+// mu is held.
+func (c *conn) account() {
+	n := int64(0)
+	for _, b := range [...]int{cap(c.buf), c.inHand} {
+		if b > bufferSize || c.stalled != 0 {
+			n += int64(b)
+		}
+	}
+	if grown := n - c.counted; grown != 0 {
+		c.counted = n
+		c.b.output.Add(grown)
+	}
+}
+
+// stall notes that the transport does not take what is written, until it has.
+func (c *conn) stall() {
+	c.mu.Lock()
+	c.stalled = int64(time.Since(c.b.began)) + 1
+	c.account()
+	c.mu.Unlock()
+}
+
+// stalledFor is how long the client has read nothing of what is being written.
+func (c *conn) stalledFor(now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.awaited = len(c.buf) >= outCap
-	return !c.awaited
+	if c.stalled == 0 {
+		return 0
+	}
+	return now.Sub(c.b.began) - time.Duration(c.stalled)
+}
+
+// roomy reports whether the core may write more; if not, the core hears of it when
+// there is room again, unless the connection is idle: see core.queueUp.
+func (c *conn) roomy() (ok, idle bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	full := c.isFull()
+	c.awaited = full && c.writing
+	return !full, full && !c.writing
 }
 
 // wrote tells the core that there is room, if it waits for that.
@@ -96,8 +150,7 @@ func (c *conn) wrote() {
 	}
 	c.mu.Unlock()
 	if tell {
-		c.inCore.Add(1)
-		c.b.core.mail.post(command{kind: cmdRoom, conn: c})
+		c.tellRoom()
 	}
 }
 
@@ -106,21 +159,32 @@ func (c *conn) take() []byte {
 	c.mu.Lock()
 	if len(c.buf) > 0 {
 		b := c.buf
-		c.buf = nil
+		c.buf, c.inHand, c.stalled = nil, cap(b), 0
+		c.account()
 		c.mu.Unlock()
 		return b
 	}
 	if c.buf != nil {
 		putBuffer(c.buf)
-		c.buf = nil
 	}
-	c.writing = false
-	end := c.ended && !c.closed
+	c.buf, c.inHand, c.stalled, c.writing = nil, 0, 0, false
+	c.account()
+	end, tell := c.ended && !c.closed, c.awaited
+	c.awaited = false
 	c.mu.Unlock()
+	if tell || c.b.short.Load() && c.b.short.CompareAndSwap(true, false) {
+		c.tellRoom()
+	}
 	if end {
 		c.finish()
 	}
 	return nil
+}
+
+// tellRoom tells the core that there is room.
+func (c *conn) tellRoom() {
+	c.inCore.Add(1)
+	c.b.core.mail.post(command{kind: cmdRoom, conn: c})
 }
 
 // drain writes without blocking until nothing waits. What the socket does not
@@ -147,6 +211,7 @@ func (c *conn) drain(t *tryWriter) {
 // drainBlocking writes, waiting for the peer, until nothing waits.
 func (c *conn) drainBlocking(b []byte, from int) {
 	for b != nil {
+		c.stall()
 		if _, err := c.nc.Write(b[from:]); err != nil {
 			c.shut()
 		}

@@ -122,3 +122,18 @@ func (p *process) stop() {
 	}
 	os.RemoveAll(p.dir) //nolint:errcheck // a temporary folder
 }
+
+// ready waits until clients are served.
+func (p *process) ready() error {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		r, err := http.Get("http://" + p.admin + "/readyz")
+		if err != nil {
+			continue
+		}
+		r.Body.Close() //nolint:errcheck // only the status counts
+		if r.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+	return errors.New("it does not become ready")
+}

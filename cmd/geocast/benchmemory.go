@@ -75,6 +75,10 @@ func (c *benchMemoryCmd) one(s bench.Strain) (bench.Strained, error) {
 		return bench.Strained{}, err
 	}
 	defer p.stop()
+	p.admin = admin
+	if err := p.ready(); err != nil {
+		return bench.Strained{}, err
+	}
 	t := p.target()
 	t.Address = plain
 	return s.Run(t, p.address, c.For), nil

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -154,21 +153,6 @@ func (b *retainingBroker) restart(r bench.Retained) error {
 	time.Sleep(25 * time.Second)
 	fmt.Printf("25 s later: %s\n", b.held())
 	return nil
-}
-
-// ready waits until clients are served.
-func (b *retainingBroker) ready() error {
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		r, err := http.Get("http://" + b.admin + "/readyz")
-		if err != nil {
-			continue
-		}
-		r.Body.Close() //nolint:errcheck // only the status counts
-		if r.StatusCode == http.StatusOK {
-			return nil
-		}
-	}
-	return errors.New("it does not become ready")
 }
 
 func micros(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
