@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -110,7 +111,8 @@ func (b *Broker) Handler() http.Handler {
 			http.Error(w, "MQTT over WebSocket needs the subprotocol mqtt", http.StatusBadRequest)
 			return
 		}
-		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{
+		taken := &hijacked{ResponseWriter: w}
+		ws, err := websocket.Accept(taken, r, &websocket.AcceptOptions{
 			Subprotocols:       subprotocols,
 			OriginPatterns:     b.cfg.Origins,
 			InsecureSkipVerify: len(b.cfg.Origins) == 0,
@@ -122,7 +124,7 @@ func (b *Broker) Handler() http.Handler {
 		}
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		nc := websocket.NetConn(ctx, ws, websocket.MessageBinary)
+		var nc net.Conn = webSocket{websocket.NetConn(ctx, ws, websocket.MessageBinary), taken.below}
 		if r.TLS != nil {
 			nc = secureConn{nc, *r.TLS}
 		}
@@ -144,6 +146,32 @@ func offersMQTT(r *http.Request) bool {
 		}
 	}
 	return false
+}
+
+// hijacked remembers the connection that a WebSocket takes over from HTTP.
+type hijacked struct {
+	http.ResponseWriter
+	below net.Conn
+}
+
+// Hijack is for websocket.Accept.
+func (h *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, buf, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.below = nc
+	return nc, buf, err
+}
+
+// webSocket is MQTT in a WebSocket.
+type webSocket struct {
+	net.Conn
+	below net.Conn
+}
+
+// Close says good-bye and waits for the peer's, but not for long. The library reads
+// to its end the frame that has begun, which may be one of 2^63 bytes that never come.
+func (w webSocket) Close() error {
+	w.below.SetDeadline(time.Now().Add(lingerFor)) //nolint:errcheck // then the library's own hold
+	return w.Conn.Close()
 }
 
 // secureConn is a WebSocket over TLS.

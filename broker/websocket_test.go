@@ -8,11 +8,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"testing"
 	"time"
 
@@ -192,6 +194,17 @@ func TestWebSocket(t *testing.T) {
 				w.frame(frameFin|frameText, ping)
 				if got, err := w.read(); err == nil {
 					t.Errorf("got %v", got)
+				}
+			})
+			t.Run("what is wrong ends it within a frame of 1 TB that never comes", func(t *testing.T) {
+				for range 10 { // it depends on who comes first: the end, or the last read
+					w, _ := open(t, "mqtt")
+					w.nc.Write(append([]byte{frameFin | frameBinary, 0xff, 0, 0, 1, 0, 0, 0, 0, 0}, make([]byte, 1<<20)...)) //nolint:errcheck // it may be cut off in between
+					for err := error(nil); err == nil; {
+						if _, err = w.r.ReadByte(); errors.Is(err, os.ErrDeadlineExceeded) {
+							t.Error("it is still open")
+						}
+					}
 				}
 			})
 		})

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -112,16 +113,31 @@ func (a *adminServer) listen(t *tls.Config, log *slog.Logger) (err error) {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), (*metrics)(a))
 	guarded := http.NewServeMux()
 	guarded.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	guarded.HandleFunc("GET /debug/pprof/", pprof.Index)
-	guarded.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	guarded.HandleFunc("GET /debug/pprof/", atMost(longestProfile, pprof.Index))
+	guarded.HandleFunc("GET /debug/pprof/profile", atMost(longestProfile, pprof.Profile))
 	guarded.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	guarded.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	guarded.HandleFunc("GET /debug/pprof/trace", atMost(longestProfile, pprof.Trace))
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.Handle("/", a.guard(guarded))
 	a.web, err = listenWeb(a.address, t, mux, "operators by HTTP", log)
 	return err
+}
+
+// longestProfile is how long a profile may take: pprof moves the server's write
+// deadline for as long as is asked for, and nobody else can have one meanwhile.
+const longestProfile = 5 * time.Minute
+
+// atMost refuses a request for more seconds than most.
+func atMost(most time.Duration, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if s, err := strconv.ParseFloat(r.FormValue("seconds"), 64); err == nil && !(s <= most.Seconds()) {
+			http.Error(w, fmt.Sprintf("a profile takes at most %v", most), http.StatusBadRequest)
+			return
+		}
+		h(w, r)
+	}
 }
 
 // guard asks for the name and the token or password of a user of role admin, where
