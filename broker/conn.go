@@ -87,13 +87,14 @@ const mostAliases = 16
 const lingerFor = 2 * time.Second
 
 // inFlight is what a connection may have in the core before its reader waits: TCP
-// then slows the sender. A command weighs 1, and 1 more for each 2 KB of it.
+// then slows the sender. A command weighs 1, 1 more for each 2 KB of it, and
+// 1 for each of its filters.
 const inFlight = 512
 
 // weigh notes what the commands of one packet weigh.
 func weigh(cmds []command, size int) {
 	for i := range cmds {
-		cmds[i].more = int32(size >> 11)
+		cmds[i].more += int32(size >> 11)
 	}
 }
 

@@ -38,7 +38,7 @@ func (c *conn) packet(first byte, body []byte, reader bool) error {
 		if err != nil {
 			return err
 		}
-		c.out = append(c.out, command{kind: cmdUnsubscribe, conn: c, any: p})
+		c.out = append(c.out, command{kind: cmdUnsubscribe, conn: c, any: p, more: int32(len(p.Filters))})
 	case mqtt.DISCONNECT:
 		return c.disconnectPacket(first, body)
 	case mqtt.AUTH:
@@ -147,7 +147,7 @@ func (c *conn) subscribePacket(first byte, body []byte) error {
 			s.text = text
 		}
 	}
-	c.out = append(c.out, command{kind: cmdSubscribe, conn: c, any: s})
+	c.out = append(c.out, command{kind: cmdSubscribe, conn: c, any: s, more: int32(len(p.Filters))})
 	return nil
 }
 

@@ -35,7 +35,7 @@ func (c *core) newReplay(s *session, filter string, o subOptions) *replay {
 		c.dropReplay(s, filter)
 		return nil
 	}
-	s.takeReplay(filter)
+	s.replays.remove(filter)
 	r := &replay{cursor: retained.Replay{Filter: filter, AsOf: c.asOf(), QoS: o.qos}, options: o}
 	c.saveReplay(s, r)
 	return r
@@ -99,23 +99,16 @@ func (r *replay) rewind() {
 	}
 }
 
-// takeReplay takes the replay of a filter out of the session.
-func (s *session) takeReplay(filter string) {
-	s.replays = slices.DeleteFunc(s.replays, func(r *replay) bool { return r.cursor.Filter == filter })
-}
-
 // retune lets the replay of a filter, if it has not ended, go on with other options.
 func (s *session) retune(filter string, o subOptions) {
-	for _, r := range s.replays {
-		if r.cursor.Filter == filter {
-			r.options, r.cursor.QoS = o, o.qos
-		}
+	if r := s.replays.get(filter); r != nil {
+		r.options, r.cursor.QoS = o, o.qos
 	}
 }
 
 // dropReplay ends a filter's replay, also one that has not begun.
 func (c *core) dropReplay(s *session, filter string) {
-	s.takeReplay(filter)
+	s.replays.remove(filter)
 	if s.lasting {
 		c.cur.w.Delete(tableReplay, replayKey(s, filter))
 	}
@@ -124,7 +117,7 @@ func (c *core) dropReplay(s *session, filter string) {
 // pauseReplays is for a connection that ends: what had not arrived is sent on the
 // next one.
 func (c *core) pauseReplays(s *session) {
-	for _, r := range s.replays {
+	for _, r := range s.replays.all() {
 		c.saveReplay(s, r)
 		r.rewind()
 	}
@@ -132,11 +125,11 @@ func (c *core) pauseReplays(s *session) {
 
 // resumeReplays is for a connection that begins.
 func (c *core) resumeReplays(s *session) {
-	if len(s.replays) == 0 {
+	if s.replays.len() == 0 {
 		return
 	}
 	at := c.asOf()
-	for _, r := range s.replays {
+	for _, r := range s.replays.all() {
 		r.cursor.Resumed = at
 	}
 }
@@ -165,7 +158,7 @@ func (c *core) restoreReplays(byID sessionList) error {
 			r = &replay{cursor: retained.Replay{Filter: filter, AsOf: c.asOf(), QoS: o.qos}, options: o}
 			c.saveReplay(s, r)
 		}
-		s.replays = append(s.replays, r)
+		s.replays.add(r)
 		return nil
 	})
 }
@@ -193,8 +186,7 @@ func (c *core) beginReplays(s *session, cn *conn, rs []*replay) {
 	for _, r := range rs {
 		if s.subs.has(r.cursor.Filter) {
 			s.wake()
-			s.takeReplay(r.cursor.Filter)
-			s.replays = append(s.replays, r)
+			s.replays.add(r)
 		}
 	}
 	if s.ready() {
@@ -202,13 +194,5 @@ func (c *core) beginReplays(s *session, cn *conn, rs []*replay) {
 	}
 }
 
-// endReplays ends the replays that have arrived.
-func (c *core) endReplays(s *session) {
-	for i := 0; i < len(s.replays); {
-		if r := s.replays[i]; r.cursor.Done && len(r.open) == 0 {
-			c.dropReplay(s, r.cursor.Filter)
-			continue
-		}
-		i++
-	}
-}
+// arrived reports whether all of it was read, sent and acknowledged.
+func (r *replay) arrived() bool { return r.cursor.Done && len(r.open) == 0 }

@@ -359,3 +359,41 @@ func TestAReplayHoldsNoMessageThatWasSent(t *testing.T) {
 		t.Errorf("%d MB more are held, for %d MB that were sent", held>>20, n*size>>20)
 	}
 }
+
+// Who asks for a thousand filters again and again gets each once more, not as often as
+// it has asked.
+func TestManyFiltersAskedForAgainAndAgain(t *testing.T) {
+	simulate(t, broker.Config{}, func(s *sim) {
+		const filters, times = 100, 20
+		var all []mqtt.Subscription
+		for i := range filters {
+			stay(t, s.b, fmt.Sprintf("t/%03d", i), "x", 0)
+			all = append(all, mqtt.Subscription{Filter: fmt.Sprintf("+/%03d", i), QoS: 1})
+		}
+		c := s.joins(mqtt.V5, "c", func(p *mqtt.Connect) { still(p); p.ReceiveMaximum = 1 })
+		for range times {
+			c.send(mqtt.AppendSubscribe(nil, &mqtt.Subscribe{ID: 1, Filters: all}, c.v))
+			synctest.Wait()
+		}
+		got, total := map[string]int{}, 0
+		for {
+			first, body, err := c.next(2 * time.Second)
+			if err != nil {
+				break
+			}
+			if mqtt.Type(first>>4) != mqtt.PUBLISH {
+				continue
+			}
+			var m mqtt.Publish
+			if err := m.Decode(first, body, c.v); err != nil {
+				s.t.Fatal(err)
+			}
+			c.ack(mqtt.PUBACK, m.ID)
+			got[string(m.Topic)]++
+			total++
+		}
+		if len(got) != filters || total > 2*filters+128 { // and what was read ahead before
+			s.t.Errorf("%d topics came, %d messages; want %d, and not %d times that", len(got), total, filters, times)
+		}
+	})
+}

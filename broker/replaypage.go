@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"slices"
-
 	"github.com/geocast/geocast/retained"
 	"github.com/geocast/geocast/store"
 )
@@ -55,14 +53,16 @@ func (c *core) nextReplay(s *session) *replay {
 	if s.active == nil || !s.ready() {
 		return nil
 	}
-	c.endReplays(s)
-	if len(s.replays) == 0 || !s.queue.back {
+	r := s.replays.first()
+	for ; r != nil && r.arrived(); r = s.replays.first() {
+		c.dropReplay(s, r.cursor.Filter)
+	}
+	if r == nil || !s.queue.back {
 		return nil
 	}
-	r := s.replays[0]
-	if r.cursor.Done && len(s.replays) > 1 { // the rest of it is on its way
-		s.replays = append(s.replays[1:], r)
-		r = s.replays[0]
+	if r.cursor.Done { // the rest of it is on its way
+		s.replays.rotate()
+		r = s.replays.first()
 	}
 	items, bytes := c.replayPage()
 	if r.cursor.Done || s.out != nil && (len(s.out.pend) >= (items+1)/2 || s.out.bytes >= bytes) || !c.roomy(s) {
@@ -97,7 +97,7 @@ func (c *core) replayed(s *session, cn *conn, r *replay, next retained.Replay, p
 	switch {
 	case s.gone || s.conn == nil:
 		return
-	case s.conn != cn || !slices.Contains(s.replays, r) || from < c.forgotten:
+	case s.conn != cn || !s.replays.has(r) || from < c.forgotten:
 		c.replayOn(s)
 		return
 	case err != nil:
@@ -152,7 +152,7 @@ func (c *core) sendRetained(s *session, r *replay, rec *retained.Record) {
 // turnReplay ends a replay that is read to its end and has arrived, or saves how
 // far it is.
 func (c *core) turnReplay(s *session, r *replay) {
-	if r.cursor.Done && len(r.open) == 0 {
+	if r.arrived() {
 		c.dropReplay(s, r.cursor.Filter)
 		return
 	}

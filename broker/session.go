@@ -65,7 +65,7 @@ type active struct {
 	// client was last told.
 	dropped uint64
 	// replays are retained messages still to be sent, in order of SUBSCRIBE.
-	replays []*replay
+	replays replays
 	// turn means that it waits for a page of a replay.
 	turn bool
 	// groups are the shared subscriptions that it is a member of.
@@ -88,7 +88,7 @@ func (s *session) wake() *active {
 func (s *session) rest(released uint64) {
 	a := s.active
 	if a == nil || s.conn != nil || a.will != nil || a.inbox != nil || a.out != nil || a.dropped > 0 || a.turn ||
-		len(a.in2)+len(a.replays)+len(a.groups)+a.queue.messages > 0 ||
+		len(a.in2)+a.replays.len()+len(a.groups)+a.queue.messages > 0 ||
 		max(uint64(a.queue.put), a.queue.cutIn) > released {
 		return
 	}

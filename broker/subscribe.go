@@ -124,7 +124,7 @@ func (c *core) dropFilter(s *session, filter string) {
 		c.leave(s, filter)
 	} else {
 		c.index.Delete(filter, s)
-		if s.takeReplay(filter); !s.gone { // else an erasure does the rest
+		if s.replays.remove(filter); !s.gone { // else an erasure does the rest
 			c.dropReplay(s, filter)
 		}
 		if s.inbox != nil && c.isInbox(s, filter) {
