@@ -2,6 +2,7 @@ package broker
 
 import (
 	"encoding/binary"
+	"time"
 
 	"github.com/geocast/geocast/store"
 )
@@ -29,7 +30,8 @@ const (
 type batch struct {
 	n       uint64
 	w       store.Batch
-	kept    bool // something in it must be synced before its effects leave
+	kept    bool      // something in it must be synced before its effects leave
+	began   time.Time // when that was so first
 	effects []effect
 	entries []*entry
 	// one is the connection whose commands made it kept; many if several did.
@@ -55,7 +57,9 @@ func packetKey(session uint64, id uint16) []byte {
 // keep notes that cmd's connection has something in the open batch.
 func (c *core) keep(from *conn) {
 	b := c.cur
-	b.kept = true
+	if !b.kept {
+		b.kept, b.began = true, time.Now()
+	}
 	if b.one == nil {
 		b.one = from
 	} else if b.one != from {
@@ -132,6 +136,9 @@ func (c *core) committed(b *batch) {
 		c.run(&b.effects[i])
 	}
 	c.releasing = false
+	if b.kept {
+		c.b.stats.answers.observe(time.Since(b.began))
+	}
 	c.left.Store(b.n)
 	c.resumeParked()
 }

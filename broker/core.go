@@ -329,7 +329,10 @@ func (c *core) apply(cmd command) bool {
 func (c *core) committer(done chan<- struct{}) {
 	defer close(done)
 	for b := range c.commits {
-		if err := c.store.Commit(&b.w); err != nil {
+		began := time.Now()
+		err := c.store.Commit(&b.w)
+		c.b.stats.commits.observe(time.Since(began))
+		if err != nil {
 			c.b.fail(fmt.Errorf("store: commit %d: %w", b.n, err))
 			c.mail.post(command{kind: cmdFailed})
 			return

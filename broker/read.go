@@ -205,6 +205,7 @@ func (c *conn) whole(b []byte) ([]byte, error) {
 		return nil, errClosing
 	}
 	c.hear()
+	c.b.stats.bytesIn.Add(uint64(len(b)))
 	if len(c.partial) > 0 {
 		c.partial = append(c.partial, b...)
 		b = c.partial

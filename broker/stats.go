@@ -18,6 +18,14 @@ type Stats struct {
 	Commits uint64
 	// Published are messages that were routed, Delivered those that were sent.
 	Published, Delivered uint64
+	// BytesIn and BytesOut are the MQTT packets that were read and written, without
+	// what TLS and WebSocket put around them.
+	BytesIn, BytesOut uint64
+	// CommitTimes are how long the store took for each batch, mostly for its fsync.
+	// AnswerTimes are, for each batch that was kept, from its first command that had to
+	// be until its acknowledgements left: the longest that one of its publishes waited
+	// in the core and for the disk.
+	CommitTimes, AnswerTimes Durations
 	// Dropped are QoS 0 messages that a slow reader did not get, Overflow what
 	// queues lost to their bounds, InboxCut what inboxes did, Expired what came
 	// too late, TooLarge what was above a client's maximum, Unobserved events
@@ -62,6 +70,7 @@ func (b *Broker) Stats() Stats {
 		Connections: int64(open), Online: g.online.Load(), Sessions: g.sessions.Load(), Subscriptions: g.subscriptions.Load(), Groups: g.groups.Load(),
 		RetainedTopics: g.retained.Load(), RetainedBytes: g.retainedBytes.Load(), Inboxes: g.inboxes.Load(), RetainedEnded: s.retainedEnded.Load(),
 		FreeBytes: s.free.Load(), Commits: g.commits.Load(), Published: s.published.Load(), Delivered: s.delivered.Load(),
+		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), CommitTimes: s.commits.durations(), AnswerTimes: s.answers.durations(),
 		Dropped: s.dropped0.Load(), Overflow: s.overflow.Load(), InboxCut: s.inboxCut.Load(), Expired: s.expired.Load(),
 		TooLarge: s.tooLarge.Load(), Damaged: s.damaged.Load(), Unobserved: s.unobserved.Load(), Malformed: s.malformed.Load(), Refused: s.refused.Load(),
 		Connects: s.connects.Load(), ConnectsRefused: s.refusedConnects.Load(), NoSpace: b.noSpace.Load(),
@@ -78,6 +87,8 @@ type stats struct {
 	malformed, refused, unobserved   atomic.Uint64
 	inboxCut, retainedEnded, damaged atomic.Uint64
 	connects, refusedConnects        atomic.Uint64
+	bytesIn, bytesOut                atomic.Uint64
+	commits, answers                 histogram
 	free                             atomic.Int64 // bytes on the data folder's volume
 	busy                             atomic.Int64 // ns
 	held                             atomic.Int64 // bytes in memory

@@ -63,6 +63,8 @@ func (c *core) sysValues() []sysValue {
 	n := func(topic string, v uint64) sysValue { return sysValue{sysPrefix + topic, strconv.FormatUint(v, 10)} }
 	total := c.sessions.len()
 	return []sysValue{
+		n("bytes/received", s.BytesIn),
+		n("bytes/sent", s.BytesOut),
 		n("clients/connected", uint64(c.online)),
 		n("clients/disconnected", uint64(total-c.online)),
 		n("clients/maximum", uint64(y.most)),

@@ -162,6 +162,7 @@ func (c *conn) take() []byte {
 		c.buf, c.inHand, c.stalled = nil, cap(b), 0
 		c.account()
 		c.mu.Unlock()
+		c.b.stats.bytesOut.Add(uint64(len(b)))
 		return b
 	}
 	if c.buf != nil {

@@ -42,6 +42,8 @@ var shown = []struct {
 	{"geocast_core_busy_seconds_total", "Time that the one ordered core has spent applying commands.", true, func(s *broker.Stats) float64 { return s.Busy.Seconds() }},
 	{"geocast_published_total", "Messages that were routed.", true, func(s *broker.Stats) float64 { return float64(s.Published) }},
 	{"geocast_delivered_total", "Messages that were sent to subscribers.", true, func(s *broker.Stats) float64 { return float64(s.Delivered) }},
+	{"geocast_received_bytes_total", "Bytes of MQTT packets that were read.", true, func(s *broker.Stats) float64 { return float64(s.BytesIn) }},
+	{"geocast_sent_bytes_total", "Bytes of MQTT packets that were written.", true, func(s *broker.Stats) float64 { return float64(s.BytesOut) }},
 	{"geocast_dropped_total", "QoS 0 messages that a slow reader did not get.", true, func(s *broker.Stats) float64 { return float64(s.Dropped) }},
 	{"geocast_overflow_total", "Messages that queues lost to their bounds.", true, func(s *broker.Stats) float64 { return float64(s.Overflow) }},
 	{"geocast_inbox_cut_total", "Events that inboxes lost to their bounds and age.", true, func(s *broker.Stats) float64 { return float64(s.InboxCut) }},
@@ -51,6 +53,24 @@ var shown = []struct {
 	{"geocast_malformed_total", "Connections that broke the protocol.", true, func(s *broker.Stats) float64 { return float64(s.Malformed) }},
 	{"geocast_refused_total", "Publishes that were refused.", true, func(s *broker.Stats) float64 { return float64(s.Refused) }},
 	{"geocast_unobserved_total", "Events that an observer was too slow for.", true, func(s *broker.Stats) float64 { return float64(s.Unobserved) }},
+}
+
+// timed are the histograms, in seconds; they are observed once a batch.
+var timed = []struct {
+	name, help string
+	value      func(*broker.Stats) *broker.Durations
+}{
+	{"geocast_commit_seconds", "How long the store took for a batch, mostly for its fsync.", func(s *broker.Stats) *broker.Durations { return &s.CommitTimes }},
+	{"geocast_answer_seconds", "From the first kept command of a batch until its acknowledgements left.", func(s *broker.Stats) *broker.Durations { return &s.AnswerTimes }},
+}
+
+// histogram is d as Prometheus has it.
+func histogram(desc *prometheus.Desc, d *broker.Durations) prometheus.Metric {
+	buckets := make(map[float64]uint64, len(d.Bounds))
+	for i, bound := range d.Bounds {
+		buckets[bound.Seconds()] = d.AtMost[i]
+	}
+	return prometheus.MustNewConstHistogram(desc, d.Count, d.Sum.Seconds(), buckets)
 }
 
 func truth(yes bool) float64 {
@@ -80,5 +100,8 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 			kind = prometheus.CounterValue
 		}
 		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), kind, x.value(&s))
+	}
+	for _, x := range timed {
+		out <- histogram(prometheus.NewDesc(x.name, x.help, nil, nil), x.value(&s))
 	}
 }
