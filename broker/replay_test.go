@@ -60,7 +60,8 @@ func TestAReplayBeginsWhileEveryBatchRetainsSomething(t *testing.T) {
 type slowReads struct {
 	store.Store
 	mu   sync.Mutex
-	gate chan struct{} // if set, a scan that found something waits for it
+	gate chan struct{} // if set, a scan waits for it
+	held int           // scans that wait
 }
 
 func (s *slowReads) hold() (goOn func()) {
@@ -80,6 +81,9 @@ func (s *slowReads) Scan(t store.Table, prefix, from []byte, fn func(key, value 
 	err := s.Store.Scan(t, prefix, from, fn)
 	s.mu.Lock()
 	gate := s.gate
+	if gate != nil {
+		s.held++
+	}
 	s.mu.Unlock()
 	if gate != nil {
 		<-gate
@@ -87,9 +91,8 @@ func (s *slowReads) Scan(t store.Table, prefix, from []byte, fn func(key, value 
 	return err
 }
 
-// A page that was read before a change was on disk, and comes after it was delivered,
-// brings nothing old: what is live never moves back.
-func TestAReplayBringsNothingOlderThanWhatWasDelivered(t *testing.T) {
+// simulateSlow is simulate over a store that can be slow to read.
+func simulateSlow(t *testing.T, f func(t *testing.T, s *sim, slow *slowReads)) {
 	synctest.Test(t, func(t *testing.T) {
 		mem := store.NewMemory()
 		slow := &slowReads{Store: mem}
@@ -99,6 +102,15 @@ func TestAReplayBringsNothingOlderThanWhatWasDelivered(t *testing.T) {
 		}
 		s := &sim{t: t, b: b, mem: mem, goOn: func() {}}
 		defer s.stop()
+		f(t, s, slow)
+	})
+}
+
+// A page that was read before a change was on disk, and comes after it was delivered,
+// brings nothing old: what is live never moves back.
+func TestAReplayBringsNothingOlderThanWhatWasDelivered(t *testing.T) {
+	simulateSlow(t, func(t *testing.T, s *sim, slow *slowReads) {
+		b := s.b
 		const n = 300 // more than is read ahead
 		for i := range n {
 			stay(t, b, fmt.Sprintf("t/%03d", i), "old", 0)
@@ -394,6 +406,53 @@ func TestManyFiltersAskedForAgainAndAgain(t *testing.T) {
 		}
 		if len(got) != filters || total > 2*filters+128 { // and what was read ahead before
 			s.t.Errorf("%d topics came, %d messages; want %d, and not %d times that", len(got), total, filters, times)
+		}
+	})
+}
+
+// A page whose reading lasts longer than it is known what changed meanwhile is read
+// once more.
+func TestAPageThatTookTooLongIsReadOnceMore(t *testing.T) {
+	simulateSlow(t, func(t *testing.T, s *sim, slow *slowReads) {
+		stay(t, s.b, "t/a", "old", 0)
+		stay(t, s.b, "t/b", "old", 0)
+		sub := s.joins(mqtt.V5, "sub", still)
+		read := slow.hold()
+		defer read()
+		sub.subscribe("t/#", 1)
+		synctest.Wait()
+		stay(t, s.b, "t/a", "new", 0)
+		sub.want("t/a", "new")
+		for i := range 1<<16 + 1 { // more changes than are known
+			stay(t, s.b, fmt.Sprint("u/", i), "x", 0)
+		}
+		read()
+		sub.want("t/b", "old")
+		sub.nothing()
+	})
+}
+
+// However many replay, pages are read for a few at once, in turn; the others' commands
+// find workers.
+func TestReplaysTakeTurns(t *testing.T) {
+	simulateSlow(t, func(t *testing.T, s *sim, slow *slowReads) {
+		stay(t, s.b, "t/a", "x", 0)
+		read := slow.hold()
+		defer read()
+		var all []*client
+		for i := range 10 * runtime.GOMAXPROCS(0) {
+			c := s.joins(mqtt.V5, fmt.Sprint(i), still)
+			c.subscribe("t/#", 1)
+			all = append(all, c)
+		}
+		synctest.Wait()
+		if most := max(runtime.GOMAXPROCS(0)/2, 1); slow.held != most {
+			t.Errorf("%d pages are read at once, want %d", slow.held, most)
+		}
+		all[0].nc.Close() // its turn comes to nothing
+		read()
+		for _, c := range all[1:] {
+			c.want("t/a", "x")
 		}
 	})
 }
