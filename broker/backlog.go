@@ -141,7 +141,7 @@ func (c *core) relieve() {
 		if s == nil || s.conn != cn {
 			continue
 		}
-		waits := s.out != nil && (len(s.out.pend) > 0 || l.full()) && c.clock.now-s.out.moved > stallMost
+		waits := s.out != nil && !s.waiting && (len(s.out.pend) > 0 || l.full()) && c.clock.now-s.out.moved > stallMost
 		if waits || cn.stalledFor(time.Now()) > stallMost*time.Millisecond {
 			c.b.stats.overflow.Add(1)
 			c.b.often.warn("a client that does not read was hung up on: others need the memory", "client", s.key.client, "remote", cn.remote())

@@ -24,7 +24,7 @@ func (c *conn) bypass(m *mqtt.Message) bool {
 		return false
 	}
 	for _, t := range to[:n] {
-		if full, _ := t.conn.full(); full {
+		if full, _ := t.conn.full(len(m.Payload)); full {
 			c.b.stats.dropped0.Add(1)
 			continue
 		}

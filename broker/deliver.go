@@ -74,7 +74,7 @@ func (c *core) room(s *session, q *queue) bool {
 // session that is not lasting is closed when too much waits in memory.
 func (c *core) push(s *session, it *item) {
 	o := s.box()
-	if len(o.pend) == 0 && c.mayPublish(s) {
+	if len(o.pend) == 0 && c.mayPublish(s, it.size()) {
 		c.send(s, it)
 		return
 	}
@@ -86,18 +86,20 @@ func (c *core) push(s *session, it *item) {
 	}
 }
 
-// mayPublish reports whether the window and the output buffer have room. Before
+// mayPublish reports whether the window and the output have room for so many bytes. Before
 // what the last connection had in its window is back, no identifier may be given to
 // anything else.
-func (c *core) mayPublish(s *session) bool { return s.queue.back && c.mayResend(s) }
+func (c *core) mayPublish(s *session, size int) bool { return s.queue.back && c.mayResend(s, size) }
 
 // mayResend is mayPublish for what has its identifier.
-func (c *core) mayResend(s *session) bool { return s.box().window.Free() > 0 && c.roomy(s) }
+func (c *core) mayResend(s *session, size int) bool {
+	return s.box().window.Free() > 0 && c.roomy(s, size)
+}
 
-// roomy reports whether the session's connection takes more output. If only the room
-// for all is used up, the session stands in line.
-func (c *core) roomy(s *session) bool {
-	ok, idle := s.conn.roomy()
+// roomy reports whether the session's connection takes so many bytes more of output. If
+// only the room for all is used up, the session stands in line.
+func (c *core) roomy(s *session, size int) bool {
+	ok, idle := s.conn.roomy(size)
 	if idle {
 		c.queueUp(s)
 	}
@@ -111,7 +113,7 @@ func (c *core) pump(s *session) {
 	}
 	if o := s.out; o != nil {
 		n := 0
-		for n < len(o.pend) && (c.mayPublish(s) || o.pend[n].id != 0 && c.mayResend(s)) {
+		for n < len(o.pend) && (c.mayPublish(s, o.pend[n].size()) || o.pend[n].id != 0 && c.mayResend(s, o.pend[n].size())) {
 			it := o.pend[n]
 			o.count(&it, -1)
 			o.pend[n] = item{}
@@ -239,7 +241,7 @@ func (c *core) ackSelf(s *session, it *item, id uint16) {
 // sendQoS0 writes a QoS 0 message. It waits behind others if it is not this reader
 // that is slow, but others' output that takes the room.
 func (c *core) sendQoS0(s *session, it *item) {
-	_, idle := s.conn.full()
+	_, idle := s.conn.full(it.size())
 	if !idle && !s.waiting {
 		c.writeQoS0(s, it)
 		return
@@ -255,7 +257,7 @@ func (c *core) sendQoS0(s *session, it *item) {
 
 // writeQoS0 writes a QoS 0 message, or drops and counts it if the reader is slow.
 func (c *core) writeQoS0(s *session, it *item) {
-	if full, _ := s.conn.full(); full {
+	if full, _ := s.conn.full(it.size()); full {
 		c.b.stats.dropped0.Add(1)
 		return
 	}

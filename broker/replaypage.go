@@ -65,7 +65,7 @@ func (c *core) nextReplay(s *session) *replay {
 		r = s.replays.first()
 	}
 	items, bytes := c.replayPage()
-	if r.cursor.Done || s.out != nil && (len(s.out.pend) >= (items+1)/2 || s.out.bytes >= bytes) || !c.roomy(s) {
+	if r.cursor.Done || s.out != nil && (len(s.out.pend) >= (items+1)/2 || s.out.bytes >= bytes) || !c.roomy(s, pageBytes) {
 		return nil
 	}
 	return r

@@ -151,7 +151,7 @@ func (c *core) arriveGroup(g *group, it *item) {
 			q.taken(it.at, it.entry.items, it.entry.bodies...)
 		}
 	} else if it.qos == 0 {
-		if s := c.member(g); s != nil {
+		if s := c.member(g, it.size()); s != nil {
 			o := *it
 			o.subIDs = g.subIDs(s)
 			c.writeQoS0(s, &o)
@@ -168,11 +168,11 @@ func (c *core) arriveGroup(g *group, it *item) {
 }
 
 // member returns the next member, round robin, that can take a message now.
-func (c *core) member(g *group) *session {
+func (c *core) member(g *group, size int) *session {
 	for range g.members {
 		g.next = (g.next + 1) % len(g.members)
 		s := g.members[g.next]
-		if s.conn != nil && s.live.Load() != nil && len(s.box().pend) == 0 && c.mayClaim(s) && c.mayPublish(s) {
+		if s.conn != nil && s.live.Load() != nil && len(s.box().pend) == 0 && c.mayClaim(s) && c.mayPublish(s, size) {
 			return s
 		}
 	}
@@ -195,7 +195,7 @@ func (g *group) subIDs(s *session) []uint32 {
 // pumpGroup hands waiting messages to members with room, then reads on.
 func (c *core) pumpGroup(g *group) {
 	for len(g.pend) > 0 {
-		s := c.member(g)
+		s := c.member(g, g.pend[0].size())
 		if s == nil {
 			return
 		}

@@ -73,19 +73,25 @@ func (c *conn) deliver(m *mqtt.Message, d mqtt.Delivery) (fits, start bool) {
 	return fits, start
 }
 
-// full reports whether as much output waits as may; idle, that none does here, but too
-// much for others.
-func (c *conn) full() (full, idle bool) {
+// smallOutput is what a connection to which nothing is being written takes in any case.
+const smallOutput = bufferSize / 2
+
+// full reports whether so much output waits that size bytes more are too many; idle,
+// that none does here, but too much for others.
+func (c *conn) full(size int) (full, idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.isFull(), c.isFull() && !c.writing
+	full = c.isFull(size)
+	return full, full && !c.writing
 }
 
 // isFull is full under mu. What a connection may have shrinks with what is left of the
 // room for all.
-func (c *conn) isFull() bool {
+func (c *conn) isFull(size int) bool {
 	used, most := c.b.output.Load(), c.b.mostOutput
 	switch n := int64(len(c.buf)); {
+	case n == 0 && !c.writing && size <= smallOutput:
+		return false
 	case n >= outCap || used >= 2*most:
 		return true
 	case used >= most:
@@ -133,10 +139,10 @@ func (c *conn) stalledFor(now time.Time) time.Duration {
 
 // roomy reports whether the core may write more; if not, the core hears of it when
 // there is room again, unless the connection is idle: see core.queueUp.
-func (c *conn) roomy() (ok, idle bool) {
+func (c *conn) roomy(size int) (ok, idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	full := c.isFull()
+	full := c.isFull(size)
 	c.awaited = full && c.writing
 	return !full, full && !c.writing
 }

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bytes"
+	"strings"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 )
@@ -140,7 +141,7 @@ func checkConnectShape(f byte, b []byte, v Version) (err error) {
 
 func (c *Connect) fill(p *packets.Packet) {
 	k, q := &p.Connect, &p.Properties
-	c.ClientID, c.CleanStart, c.KeepAlive = k.ClientIdentifier, k.Clean, k.Keepalive
+	c.ClientID, c.CleanStart, c.KeepAlive = strings.Clone(k.ClientIdentifier), k.Clean, k.Keepalive // it is kept, and the packet may be large
 	c.HasUsername, c.Username = k.UsernameFlag, string(k.Username)
 	c.HasPassword, c.Password = k.PasswordFlag, k.Password
 	if k.WillFlag {
@@ -165,10 +166,10 @@ func (c *Connect) fill(p *packets.Packet) {
 
 func newWill(k *packets.ConnectParams) *Will {
 	q := &k.WillProperties
-	w := &Will{Topic: k.WillTopic, Payload: k.WillPayload, QoS: k.WillQos, Retain: k.WillRetain,
+	w := &Will{Topic: strings.Clone(k.WillTopic), Payload: bytes.Clone(k.WillPayload), QoS: k.WillQos, Retain: k.WillRetain,
 		Delay: q.WillDelayInterval, Expiry: q.MessageExpiryInterval, HasExpiry: q.MessageExpiryInterval != 0,
-		Format: q.PayloadFormat, HasFormat: q.PayloadFormatFlag, ContentType: q.ContentType,
-		ResponseTopic: q.ResponseTopic, Correlation: q.CorrelationData}
+		Format: q.PayloadFormat, HasFormat: q.PayloadFormatFlag, ContentType: strings.Clone(q.ContentType),
+		ResponseTopic: strings.Clone(q.ResponseTopic), Correlation: bytes.Clone(q.CorrelationData)}
 	for _, u := range q.User {
 		w.User = appendBytes(appendBytes(append(w.User, propUser), u.Key), u.Val)
 	}

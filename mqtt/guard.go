@@ -27,7 +27,8 @@ func decodeControl(t Type, first byte, body []byte, v Version, decode func(*pack
 			p, err = nil, malformed("MQTT-1.2.2", t.String()+" is cut short")
 		}
 	}()
-	// The decoder keeps slices of its input, which the reader goes on using.
+	// The decoder keeps slices of its input, which the reader goes on using. Its strings
+	// are such, too: whatever outlives the packet must be copied.
 	if err := decode(p, bytes.Clone(body)); err != nil {
 		return nil, fromMochi(t, err)
 	}

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"github.com/mochi-mqtt/server/v2/packets"
+	"strings"
 )
 
 // Subscription is one filter of a SUBSCRIBE with its options [MQTT-3.8.3.1].
@@ -48,7 +49,7 @@ func DecodeSubscribe(first byte, body []byte, v Version) (*Subscribe, error) {
 		if f.Qos > 2 || f.RetainHandling > 2 {
 			return nil, malformed("MQTT-3.8.3-5", "a subscription option is out of range")
 		}
-		s.Filters = append(s.Filters, Subscription{f.Filter, f.Qos, f.NoLocal, f.RetainAsPublished, f.RetainHandling})
+		s.Filters = append(s.Filters, Subscription{strings.Clone(f.Filter), f.Qos, f.NoLocal, f.RetainAsPublished, f.RetainHandling})
 	}
 	return s, nil
 }

@@ -81,5 +81,9 @@ func (c *benchMemoryCmd) one(s bench.Strain) (bench.Strained, error) {
 	}
 	t := p.target()
 	t.Address = plain
-	return s.Run(t, p.address, c.For), nil
+	r := s.Run(t, p.address, c.For)
+	if r.Err != nil {
+		r.Err = fmt.Errorf("%w\n%s", r.Err, p.log.String())
+	}
+	return r, nil
 }
