@@ -17,7 +17,7 @@ var errNoMemory = &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the server h
 // connection gets crowdedPart of the room that it has otherwise. What is there goes
 // on.
 const (
-	crowdedShare = 0.8
+	crowdedShare = 0.7
 	crowdedPart  = 16
 )
 
