@@ -11,9 +11,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,7 +42,13 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		fmt.Println(addr)
-		select {}
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		if err := b.Serve(ctx); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	if listen := os.Getenv("GEOCAST_TEST_FAIL"); listen != "" {
 		fmt.Println(serveOnAFailingDisk(listen))
@@ -101,10 +109,16 @@ func TestAFailedSyncEndsTheProcess(t *testing.T) {
 // child starts a broker in a process of its own.
 func child(t testing.TB, dir string) (*exec.Cmd, net.Addr) { return childAt(t, dir, "127.0.0.1:0") }
 
-func childAt(t testing.TB, dir, listen string) (*exec.Cmd, net.Addr) {
-	t.Helper()
+// serving is a process of a broker over dir, to be started.
+func serving(dir, listen string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), "GEOCAST_TEST_SERVE="+dir, "GEOCAST_TEST_LISTEN="+listen)
+	return cmd
+}
+
+func childAt(t testing.TB, dir, listen string) (*exec.Cmd, net.Addr) {
+	t.Helper()
+	cmd := serving(dir, listen)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

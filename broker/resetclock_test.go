@@ -25,7 +25,14 @@ func TestStoreFromTheFutureStartsWithResetClock(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	setSavedTime(t, dir, time.Now().Add(48*time.Hour))
+	setSavedTime(t, dir, time.Now().Add(23*time.Hour)) // less than a day is waited for
+	if b, err = broker.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	setSavedTime(t, dir, time.Now().Add(25*time.Hour))
 	if b, err := broker.New(cfg); err == nil || !strings.Contains(err.Error(), "--reset-clock") {
 		t.Fatalf("got %v, %v", b, err)
 	}

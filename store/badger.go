@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 )
@@ -51,6 +53,7 @@ var (
 // transaction a commit.
 type disk struct {
 	db      *badger.DB
+	dir     string
 	mem     int64
 	mu      sync.Mutex
 	failed  error
@@ -72,22 +75,32 @@ func Open(dir string, o Options) (Store, Recovery, error) {
 	}
 	mem := memTable(o.Memory)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, Recovery{}, fmt.Errorf("store: %w", err)
+		return nil, Recovery{}, accessError(err)
 	}
-	if free, _, err := Space(dir); err == nil && free < 6*mem && dropBallast(dir) {
-		o.Log.Warn("the disk is nearly full: the ballast file was given up so that the store can start", "free", free)
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, Recovery{}, err
+	}
+	if err := makeRoom(dir, mem, o.Log); err != nil {
+		return nil, Recovery{}, errors.Join(err, unlock())
+	}
+	if err := checkFiles(dir); err != nil {
+		return nil, Recovery{}, errors.Join(err, unlock())
+	}
+	if err := errors.Join(unlock(), setState(dir, "")); err != nil {
+		return nil, Recovery{}, accessError(err)
 	}
 	db, err := openBadger(dir, mem, o)
-	switch {
-	case err != nil && strings.Contains(err.Error(), "Cannot acquire directory lock"): // Badger has no value for it
-		return nil, Recovery{}, ErrInUse
-	case err != nil:
-		return nil, Recovery{}, fmt.Errorf("store: %w", err)
+	if err != nil {
+		return nil, Recovery{}, openError(dir, err)
 	}
 	// Badger bounds a transaction by 15 % of the memtable, and by a count that
 	// follows from it; stay below both.
-	d := &disk{db: db, mem: mem, bytes: int(mem * 14 / 100), entries: int(mem / 1024)}
+	d := &disk{db: db, dir: dir, mem: mem, bytes: int(mem * 14 / 100), entries: int(mem / 1024)}
 	rec, err := d.begin()
+	if err == nil {
+		err = setState(dir, stateOpen)
+	}
 	if err != nil {
 		return nil, rec, errors.Join(err, db.Close())
 	}
@@ -181,11 +194,24 @@ func (d *disk) Commit(b *Batch) error {
 	if d.failed != nil {
 		return d.failed
 	}
+	if err := d.room(); err != nil {
+		d.failed = fmt.Errorf("%w: %w", ErrFailed, err)
+		return err
+	}
 	if err := write(b.ops); err != nil {
 		d.failed = fmt.Errorf("%w: %w", ErrFailed, err)
 		return err
 	}
 	return nil
+}
+
+// room refuses a commit when the volume is so full that Badger, which writes through
+// mapped files, might be killed by it.
+func (d *disk) room() error {
+	if free, _, err := Space(d.dir); err != nil || free >= d.mem {
+		return nil // if it can't be told, it is tried
+	}
+	return fmt.Errorf("%w: make room on the volume of %s, and start again", ErrNoSpace, d.dir)
 }
 
 func (d *disk) write(ops []op) error {
@@ -273,10 +299,44 @@ func (d *disk) Close() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var err error
+	if errors.Is(d.failed, ErrNoSpace) {
+		return nil // there is no room to end well: the next start recovers it, as after a kill
+	}
 	if d.failed == nil {
 		err = d.write([]op{{key: keyClean, value: []byte{1}}})
 	}
-	return errors.Join(err, d.db.Close())
+	err = errors.Join(err, setState(d.dir, ""), d.db.Close())
+	if err == nil {
+		err = setState(d.dir, stateClosed)
+	}
+	return err
+}
+
+// accessError adds to an error of the file system what to do about it.
+func accessError(err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("store: %w: the data folder and all that is in it must belong to the user that runs this (uid %d)", err, os.Getuid())
+	case errors.Is(err, unix.EROFS):
+		return fmt.Errorf("store: %w: the data folder must be on a volume that can be written to", err)
+	}
+	return fmt.Errorf("store: %w", err)
+}
+
+// openError says what Badger found wrong as it opened its files, and what to do.
+func openError(dir string, err error) error {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "Cannot acquire directory lock"): // Badger has no value for it
+		return ErrInUse
+	case errors.Is(err, os.ErrPermission), errors.Is(err, unix.EROFS), errors.Is(err, unix.ENOSPC):
+		return accessError(err)
+	case strings.Contains(text, "key registry") || strings.Contains(text, "sanity text") || strings.Contains(text, "Encryption key mismatch"):
+		return fmt.Errorf("%w: %s: %w; it holds nothing, since nothing is encrypted: remove it", ErrDamaged, filepath.Join(dir, "KEYREGISTRY"), err)
+	case strings.Contains(strings.ToLower(text), "manifest"):
+		return damaged(filepath.Join(dir, "MANIFEST"), text)
+	}
+	return damaged(dir, text)
 }
 
 // badgerLog passes Badger's warnings and errors on.

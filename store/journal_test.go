@@ -44,7 +44,7 @@ func TestALargeBatchIsWholeAfterACrash(t *testing.T) {
 			if row.steps == 3 {
 				err = errors.Join(err, d.write(parts[0]))
 			}
-			if err = errors.Join(err, d.db.Close()); err != nil {
+			if err = errors.Join(err, setState(dir, ""), d.db.Close()); err != nil {
 				t.Fatal(err)
 			}
 			s, _, err = Open(dir, Options{})
@@ -79,4 +79,21 @@ func FuzzDecodeOps(f *testing.F) {
 			t.Fatalf("does not encode to itself: %v", err)
 		}
 	})
+}
+
+// A store of a later format is refused, and stays as it is.
+func TestANewerFormatIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s, _, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.(*disk).write([]op{{key: keyFormat, value: []byte{format + 1}}}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if s, _, err = Open(dir, Options{}); !errors.Is(err, ErrNewerFormat) {
+			t.Fatalf("got %v, %v", s, err)
+		}
+	}
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -37,6 +38,45 @@ const (
 
 // dropBallast removes the ballast and reports whether there was one.
 func dropBallast(dir string) bool { return os.Remove(filepath.Join(dir, ballastName)) == nil }
+
+// startNeeds is the free space without which a store does not start: what Badger writes
+// through mapped files, a full disk would kill the process of.
+func startNeeds(mem int64) int64 { return 3 * mem }
+
+// makeRoom gives the ballast up if the volume is so full that the store might not start.
+func makeRoom(dir string, mem int64, log *slog.Logger) error {
+	free, _, err := Space(dir)
+	if err != nil {
+		return err
+	}
+	if free < 6*mem && dropBallast(dir) {
+		log.Warn("the disk is nearly full: the ballast file was given up so that the store can start", "free", free)
+		if free, _, err = Space(dir); err != nil {
+			return err
+		}
+	}
+	if free < startNeeds(mem) {
+		return fmt.Errorf("%w: %s has %d bytes free; the store needs %d to start: make room on its volume", ErrNoSpace, dir, free, startNeeds(mem))
+	}
+	return nil
+}
+
+// lock takes the lock on dir that Badger takes: nothing may be changed in a folder that
+// another process has open.
+func lock(dir string) (unlock func() error, err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, accessError(err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	switch {
+	case errors.Is(err, unix.EWOULDBLOCK):
+		return nil, errors.Join(ErrInUse, f.Close())
+	case err != nil:
+		return nil, errors.Join(fmt.Errorf("store: lock %s: %w", dir, err), f.Close())
+	}
+	return f.Close, nil
+}
 
 // Ballast makes the ballast file of the store in dir if it is missing and there
 // is room for it beside the reserve. It may be called while the store is open.

@@ -21,6 +21,8 @@ var (
 	ErrInUse = errors.New("store: the data folder is in use by another process")
 	// ErrNewerFormat is returned by Open for a store of a later version.
 	ErrNewerFormat = errors.New("store: the data folder was written by a newer version")
+	// ErrNoSpace is returned by Open for a volume that is too full to start on.
+	ErrNoSpace = errors.New("store: the disk is full")
 	// ErrTooBig is returned by Commit for a batch with a write that is larger than
 	// Limit, or has a key longer than MaxKey; nothing of the batch was written.
 	ErrTooBig = errors.New("store: a write is too big")
