@@ -32,6 +32,10 @@ func (c *aclCheckCmd) Run() error {
 	if err != nil {
 		return usageError{err}
 	}
+	if a.Len() == 1 {
+		fmt.Println("ok: 1 entry")
+		return nil
+	}
 	fmt.Printf("ok: %d entries\n", a.Len())
 	return nil
 }

@@ -41,8 +41,16 @@ func (c *rulesCheckCmd) Run() error {
 			return usageError{faults}
 		}
 	}
-	fmt.Printf("ok: %d rules, %d zones, %d sources\n", len(set.Rules()), len(set.Zones()), len(set.Sources()))
+	fmt.Printf("ok: %s, %s, %s\n", count(len(set.Rules()), "rule"), count(len(set.Zones()), "zone"), count(len(set.Sources()), "source"))
 	return nil
+}
+
+// count is a number of things in words; only the regular plural is known.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // loadRules reads files and folders of them.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"time"
 
@@ -200,13 +201,28 @@ func reload(files *hookFiles, certs *certs, b *broker.Broker, log *slog.Logger) 
 	c, err := files.read()
 	pair, certErr := certs.read()
 	if err := errors.Join(err, certErr); err != nil {
-		log.Error("nothing was reloaded: all goes on as it was", "err", err)
+		logFaults(log, err)
 		return
 	}
 	certs.set(pair)
 	c.warn()
 	files.apply(c, b)
 	log.Info("reloaded", "rules", files.rules, "users", files.users, "acl", files.acl, "cert", certs.files.Cert)
+}
+
+// mostFaults is how many faults of a reload are logged; "geocast rules check" shows all.
+const mostFaults = 20
+
+// logFaults writes a line for each thing that is wrong: an error may have many, one a
+// line.
+func logFaults(log *slog.Logger, err error) {
+	faults := strings.Split(err.Error(), "\n")
+	for _, f := range faults[:min(len(faults), mostFaults)] {
+		log.Error("nothing was reloaded: all goes on as it was", "err", f)
+	}
+	if more := len(faults) - mostFaults; more > 0 {
+		log.Error("nothing was reloaded: all goes on as it was", "more", more)
+	}
 }
 
 func (s *settings) logger(out io.Writer) *slog.Logger {

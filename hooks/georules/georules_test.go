@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -111,6 +112,20 @@ func TestOwnTracksPassedOn(t *testing.T) {
 		if got := w.told("owntracks/ann/phone/event"); (got != "") != told {
 			t.Errorf("a transition of %s: told %q", tst, got)
 		}
+	}
+}
+
+// What a device is told about the bad reports of a batch is written as docs/wire.md has it.
+func TestWireDocs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/wire.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, depot)
+	w.now += 60_400
+	w.must("tim", "users/tim/location", `[{"lat":48,"lon":2},{"lat":98,"lon":2}]`)
+	if _, body, _ := strings.Cut(w.replies[0], " "); !strings.Contains(string(page), "\n"+body+"\n") {
+		t.Errorf("the page does not have %s", body)
 	}
 }
 
