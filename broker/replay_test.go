@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"bytes"
 	"fmt"
 	"runtime"
 	"strings"
@@ -453,6 +454,33 @@ func TestReplaysTakeTurns(t *testing.T) {
 		read()
 		for _, c := range all[1:] {
 			c.want("t/a", "x")
+		}
+	})
+}
+
+// At QoS 2 the replay of a lasting session goes by its queue, a little at a time: what
+// else waits there is not cut for it.
+func TestAReplayDoesNotFillTheQueue(t *testing.T) {
+	simulate(t, broker.Config{}, func(s *sim) {
+		const n = 2000
+		for i := range n {
+			pub(t, s.b, &mqtt.Message{Topic: fmt.Sprintf("t/%04d", i), Payload: []byte("x"), QoS: 2, Retain: true})
+		}
+		c := s.joins(mqtt.V5, "c", month, window(1))
+		c.subscribe("t/#", 2)
+		for i := range n {
+			m := c.expect(fmt.Sprintf("t/%04d", i), "x")
+			if i%500 == 499 {
+				time.Sleep(3 * time.Second)
+				held := 0
+				if err := s.mem.Logs('q', func(_ uint64, _ store.Pos, v []byte) bool { held += bytes.Count(v, []byte("t/")); return true }); err != nil {
+					t.Fatal(err)
+				}
+				if held > 300 {
+					s.t.Fatalf("after %d messages %d stand in the queue", i, held)
+				}
+			}
+			c.done(m)
 		}
 	})
 }

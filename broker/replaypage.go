@@ -57,8 +57,8 @@ func (c *core) nextReplay(s *session) *replay {
 	for ; r != nil && r.arrived(); r = s.replays.first() {
 		c.dropReplay(s, r.cursor.Filter)
 	}
-	if r == nil || !s.queue.back {
-		return nil
+	if r == nil || !s.queue.back || s.lasting && r.options.qos == 2 && s.queue.messages >= pageItems {
+		return nil // at QoS 2 it goes by the queue, which must not hold all of it
 	}
 	if r.cursor.Done { // the rest of it is on its way
 		s.replays.rotate()
