@@ -20,13 +20,15 @@ import (
 // Broker is an MQTT broker. Make one with New; its methods may be called
 // concurrently.
 type Broker struct {
-	cfg      Config
-	log      *slog.Logger
-	began    time.Time // for the monotonic clock
-	store    store.Store
-	core     *core
-	flushers []*flusher
-	jobs     jobs
+	cfg          Config
+	log          *slog.Logger
+	began        time.Time // for the monotonic clock
+	store        store.Store
+	core         *core
+	flushers     []*flusher
+	pollers      []*poller // for plain TCP; empty until startPolling
+	startPolling sync.Once
+	jobs         jobs
 	// handshakes has an element for each TLS handshake that goes on.
 	handshakes chan struct{}
 	hooks      hookSet
@@ -54,6 +56,8 @@ type Broker struct {
 	coreDone   chan struct{}
 	comDone    chan struct{}
 	flushWG    sync.WaitGroup
+	opened     sync.WaitGroup // the connections in open
+	reading    sync.WaitGroup // those of them whose input has not ended
 	hangUps    sync.WaitGroup // the transports that are being closed
 	failed     chan error
 
@@ -110,6 +114,7 @@ func newBroker(cfg Config, st store.Store) (*Broker, error) {
 		pages: pageTurns{most: max(runtime.GOMAXPROCS(0)/2, 1)},
 	}
 	b.divide(cfg)
+	b.core.turn.linger = time.NewTimer(time.Hour)
 	if err := b.core.restore(time.Now()); err != nil {
 		return nil, errors.Join(err, st.Close())
 	}
@@ -181,12 +186,21 @@ func (b *Broker) fail(err error) {
 // ServeConn serves one connection until it ends or ctx does. It takes
 // ownership of nc.
 func (b *Broker) ServeConn(ctx context.Context, nc net.Conn) {
+	if nc, ok := nc.(*net.TCPConn); ok {
+		closed := make(chan struct{})
+		if c := b.poll(nc, closed); c != nil {
+			defer context.AfterFunc(ctx, c.shut)()
+			<-closed
+			return
+		}
+	}
 	c := newConn(b, nc)
 	if !b.track(c) {
 		nc.Close() //nolint:errcheck // closed before it was used
 		return
 	}
 	defer b.untrack(c)
+	defer b.reading.Done()
 	if ctx.Done() != nil {
 		stop := context.AfterFunc(ctx, c.shut)
 		defer stop()
@@ -201,6 +215,8 @@ func (b *Broker) track(c *conn) bool {
 		return false
 	}
 	b.open[c] = struct{}{}
+	b.opened.Add(1)
+	b.reading.Add(1)
 	return true
 }
 
@@ -208,6 +224,7 @@ func (b *Broker) untrack(c *conn) {
 	b.mu.Lock()
 	delete(b.open, c)
 	b.mu.Unlock()
+	b.opened.Done()
 }
 
 // hangUp closes a transport in a goroutine that Close waits for: closing waits for
@@ -319,9 +336,7 @@ func (b *Broker) Close() error {
 			c.close()
 		}
 	}
-	for _, c := range conns {
-		<-c.finished
-	}
+	b.reading.Wait()
 	b.core.mail.post(command{kind: cmdCall, call: func() { b.core.stopping = true }})
 	<-b.coreDone
 	<-b.comDone
@@ -338,5 +353,9 @@ func (b *Broker) Close() error {
 	b.silent = true
 	b.mu.Unlock()
 	b.hangUps.Wait()
+	b.opened.Wait()
+	for _, p := range b.pollers {
+		p.stop()
+	}
 	return b.store.Close()
 }

@@ -1,10 +1,6 @@
 package broker
 
-import (
-	"sync"
-
-	"github.com/geocast/geocast/mqtt"
-)
+import "github.com/geocast/geocast/mqtt"
 
 // bypassMost is how many subscribers the bypass serves; a larger fan-out is
 // cheaper in the core.
@@ -55,20 +51,16 @@ func (c *conn) flushStraight() {
 	if len(c.straight) == 0 {
 		return
 	}
-	t := tryWriters.Get().(*tryWriter)
 	for _, cn := range c.straight {
-		if cn.raw != nil {
-			cn.drain(t)
+		if cn.tcp != nil {
+			cn.drain()
 		} else {
 			c.b.flush(cn)
 		}
 	}
-	tryWriters.Put(t)
 	clear(c.straight)
 	c.straight = c.straight[:0]
 }
-
-var tryWriters = sync.Pool{New: func() any { return newTryWriter() }}
 
 // straight is one subscriber of a bypassing message.
 type straight struct {

@@ -5,7 +5,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/geocast/geocast/hooks"
@@ -17,26 +16,29 @@ type conn struct {
 	// Static after newConn.
 	b      *Broker
 	nc     net.Conn
-	raw    syscall.RawConn // nil unless plain TCP
-	under  *socket         // nil unless TLS over TCP that Listen took
+	tcp    *tcp    // nil unless a poller serves it; nc is nil then
+	under  *socket // nil unless TLS over TCP that Listen took
 	number uint64
 
 	// Owned by whoever has the connection's input: its reader, or the worker
 	// that works on its buffer.
-	version   mqtt.Version
-	connected bool        // CONNECT was taken
-	refused   bool        // CONNECT was answered with a no
-	lasts     bool        // it asked for a session that outlives it
-	limit     *time.Timer // waits for CONNECT
-	lately    byte        // reads without a second's pause, up to busyFrom
-	partial   []byte
-	held      int    // of it, what counts in Broker.partials
-	needs     int    // the length of the packet that has begun, if it is a large one
-	lease     *lease // its room in leased
-	leased    *room
-	aliases   mqtt.Aliases
-	out       []command // of the buffer that is being read
-	straight  []*conn   // those to whom bypass wrote
+	version    mqtt.Version
+	connected  bool        // CONNECT was taken
+	refused    bool        // CONNECT was answered with a no
+	lasts      bool        // it asked for a session that outlives it
+	limit      *time.Timer // waits for CONNECT
+	lately     byte        // reads without a second's pause, up to busyFrom
+	partial    []byte
+	held       int    // of it, what counts in Broker.partials
+	needs      int    // the length of the packet that has begun, if it is a large one
+	lease      *lease // its room in leased
+	leased     *room
+	aliases    mqtt.Aliases
+	out        []command // of the buffer that is being read
+	batched    bool      // the poller has the core look at what is submitted
+	discarding bool      // nothing that it sends counts any more
+	discarded  int
+	straight   []*conn // those to whom bypass wrote
 
 	// Set before the command of CONNECT, and not after.
 	identity  hooks.Identity
@@ -53,14 +55,13 @@ type conn struct {
 	// writes it.
 	pend atomic.Uint64
 
-	spoke   atomic.Int64 // when it last sent something, since the broker's start
-	inCore  atomic.Int32 // commands that the core has not applied
-	awaits  atomic.Bool  // the reader waits for room, which is told there is some
-	room    chan struct{}
+	spoke   atomic.Int64  // when it last sent something, since the broker's start
+	inCore  atomic.Int32  // commands that the core has not applied
+	awaits  atomic.Bool   // the reader waits for room, which is told there is some
+	room    chan struct{} // nil if a poller serves it
 	closing atomic.Bool
 	// isConnected is connected, for the timer that waits for CONNECT.
 	isConnected atomic.Bool
-	finished    chan struct{} // closed when the reader has ended
 
 	mu      sync.Mutex // guards the following
 	buf     []byte     // output that waits
@@ -99,11 +100,11 @@ func weigh(cmds []command, size int) {
 }
 
 func newConn(b *Broker, nc net.Conn) *conn {
-	c := &conn{b: b, nc: nc, number: b.conns.Add(1), room: make(chan struct{}, 1), finished: make(chan struct{})}
-	switch nc := nc.(type) {
-	case *net.TCPConn:
-		c.raw, _ = nc.SyscallConn()
-	case *tls.Conn:
+	c := &conn{b: b, nc: nc, number: b.conns.Add(1)}
+	if nc != nil {
+		c.room = make(chan struct{}, 1)
+	}
+	if nc, ok := nc.(*tls.Conn); ok {
 		c.under, _ = nc.NetConn().(*socket)
 	}
 	c.hear()
@@ -149,11 +150,16 @@ func (c *core) doneWith(cn *conn, cmd *command) {
 	case cmd.counted:
 		c.applied += int64(n)
 	}
-	if cn.awaits.Load() && (now == 0 || now < inFlight && now+n >= inFlight) {
-		select {
-		case cn.room <- struct{}{}:
-		default:
-		}
+	if !cn.awaits.Load() || now > 0 && (now >= inFlight || now+n < inFlight) {
+		return
+	}
+	if cn.tcp != nil {
+		cn.goOn()
+		return
+	}
+	select {
+	case cn.room <- struct{}{}:
+	default:
 	}
 }
 
@@ -172,7 +178,11 @@ func (c *conn) submit() {
 	}
 	c.inCore.Add(sum)
 	c.b.weight.Add(small)
-	c.b.core.mail.post(c.out...)
+	if c.batched {
+		c.b.core.mail.add(c.out...)
+	} else {
+		c.b.core.mail.post(c.out...)
+	}
 	clear(c.out)
 	c.out = c.out[:0]
 }
@@ -201,7 +211,12 @@ func (c *conn) ahead() bool {
 }
 
 // remote is the peer's address, for the log.
-func (c *conn) remote() string { return c.nc.RemoteAddr().String() }
+func (c *conn) remote() string {
+	if c.tcp != nil {
+		return c.tcp.peer.String()
+	}
+	return c.nc.RemoteAddr().String()
+}
 
 // closeWith tells the client why, where its protocol can, and closes.
 func (c *conn) closeWith(r mqtt.Reason, text string) {
@@ -249,14 +264,28 @@ func (c *conn) finish() {
 	c.mu.Lock()
 	told, closed := c.told, c.closed
 	c.mu.Unlock()
-	half, ok := c.nc.(interface{ CloseWrite() error })
-	if closed || !told || !ok || half.CloseWrite() != nil {
+	if closed || !told || !c.closeWrite() {
 		c.shut()
 		return
 	}
-	c.nc.SetReadDeadline(time.Now().Add(lingerFor)) //nolint:errcheck // then shut does it
 	c.b.after(lingerFor, c.shut)
 }
+
+// closeWrite tells the peer that nothing more comes, if the transport can.
+func (c *conn) closeWrite() bool {
+	if c.tcp != nil {
+		return c.tcp.closeWrite()
+	}
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return false
+	}
+	c.nc.SetReadDeadline(time.Now().Add(lingerFor)) //nolint:errcheck // then shut does it
+	return true
+}
+
+// mostDiscarded is how much a connection that the broker ends may still send, in bytes.
+const mostDiscarded = 1 << 20
 
 // discard reads what a client still sends, for a bounded time and length, then
 // closes.
@@ -264,7 +293,7 @@ func (c *conn) discard() {
 	defer c.shut()
 	b := getBuffer()
 	defer putBuffer(b)
-	for n := 0; n < 1<<20; {
+	for n := 0; n < mostDiscarded; {
 		k, err := c.nc.Read(b[:cap(b)])
 		if err != nil {
 			return
@@ -278,10 +307,17 @@ func (c *conn) shut() {
 	c.mu.Lock()
 	was := c.closed
 	c.closed, c.ended, c.buf = true, true, nil
+	c.closing.Store(true)
+	if c.tcp != nil && !was {
+		c.hangUp()
+	}
 	c.account()
 	c.mu.Unlock()
-	c.closing.Store(true)
-	if !was {
+	switch {
+	case was:
+	case c.tcp != nil:
+		c.tcp.leave() // for the output
+	default:
 		c.b.hangUp(c.nc)
 	}
 }

@@ -77,7 +77,7 @@ var contract = []sentence{
 	{"Tx", "Neither runs if the Applier returns an error.", txReads},
 	{"Tx", "A panic in one ends the process.", panicsInTheCoreEndTheProcess},
 
-	{"Applier", "Applier runs inside the core, on its goroutine, in the place that the publish has in the one order.", appliersAreOneAfterTheOther},
+	{"Applier", "Applier runs inside the core, one call after the other though not always on the same goroutine, in the place that the publish has in the one order.", appliersAreOneAfterTheOther},
 	{"Applier", "It must be deterministic, must not block, read no disk and take no lock that another goroutine holds for long, and return within about a millisecond.", appliersAreOneAfterTheOther},
 	{"Applier", "What it may keep: its own state, which only it writes, and which Restore rebuilds.", appliersAreRestored},
 	{"Applier", "Those of a broker are asked in the order of its Config.Hooks.", appliersAreAChain},

@@ -3,8 +3,6 @@ package broker
 import (
 	"fmt"
 	"log/slog"
-	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,14 +13,15 @@ import (
 )
 
 // core is the only writer of the subscription index and of all session state.
-// Its methods run on one goroutine, but those of mailbox and what is marked as
-// readable by others.
+// Its methods run on the goroutine whose turn it is, but those of mailbox and what is
+// marked as readable by others.
 type core struct {
 	b     *Broker
 	cfg   Config
 	log   *slog.Logger
 	store store.Store
 	mail  mailbox
+	turn  turn
 
 	clock    clock
 	sessions sessionTable
@@ -67,62 +66,6 @@ type core struct {
 	failed    bool // the store has
 }
 
-// mailbox is how other goroutines hand commands to the core: a slice under a
-// mutex and a wake-up. It is bounded by what each connection may have in it.
-type mailbox struct {
-	mu    sync.Mutex
-	cmds  []command
-	spare []command
-	wake  chan struct{} // never closed
-}
-
-func (m *mailbox) post(cmds ...command) {
-	m.mu.Lock()
-	m.cmds = append(m.cmds, cmds...)
-	m.mu.Unlock()
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
-}
-
-// take returns everything that waits; the slice is valid until the next take.
-func (m *mailbox) take() []command {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	cmds := m.cmds
-	m.cmds, m.spare = m.spare[:0], cmds
-	return cmds
-}
-
-// inOrder lets a SUBSCRIBE go before other connections' commands of the same
-// round. The runtime wakes connections that became readable together in any
-// order; a client that subscribes and then sees to it that another publishes
-// expects the message. It changes nothing when much is going on.
-func inOrder(cmds []command) []command {
-	if len(cmds) > 64 {
-		return cmds
-	}
-	for i := range cmds {
-		if cmds[i].kind != cmdSubscribe || i == 0 || ofConn(cmds[:i], cmds[i].conn) {
-			continue
-		}
-		cmd := cmds[i]
-		copy(cmds[1:i+1], cmds[:i])
-		cmds[0] = cmd
-	}
-	return cmds
-}
-
-func ofConn(cmds []command, cn *conn) bool {
-	for i := range cmds {
-		if cmds[i].conn == cn {
-			return true
-		}
-	}
-	return false
-}
-
 // commandKind says what a command asks for.
 type commandKind byte
 
@@ -158,73 +101,6 @@ type command struct {
 	// passing means that call writes nothing, or sees to it by itself.
 	passing bool
 	counted bool // it counts in Broker.weight
-}
-
-// flushEvery is after how many commands of a long round output is handed on.
-const flushEvery = 256
-
-// loop runs the core until it has stopped and its last batch is committed, or the
-// store has failed: then nothing further leaves.
-func (c *core) loop(done chan<- struct{}) {
-	defer close(done)
-	defer close(c.commits)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	linger := time.NewTimer(time.Hour)
-	defer linger.Stop()
-	var due time.Time // until when the open batch lingers
-	for {
-		select {
-		case <-c.mail.wake:
-			runtime.Gosched() // readers that are about to post do so first
-		case <-tick.C:
-			c.tick()
-		case <-linger.C:
-		}
-		began := time.Now()
-		c.b.clockMs.Store(c.clock.advance(began))
-		for i, cmd := range inOrder(c.mail.take()) {
-			if c.take(cmd); i%flushEvery == flushEvery-1 {
-				c.flush()
-			}
-		}
-		c.serveLine()
-		c.flush()
-		if c.failed || c.stopping && c.syncing == nil && !c.dirty() {
-			return
-		}
-		due = c.commitWhenDue(due, linger)
-		c.b.stats.busy.Add(int64(time.Since(began)))
-	}
-}
-
-func (c *core) dirty() bool { return c.cur.kept || c.cur.w.Len() > 0 || len(c.cur.effects) > 0 }
-
-// commitWhenDue hands the open batch to the committer if that is idle and the
-// batch has nothing to wait for. A batch of one connection does not linger;
-// lazy writes alone wait a second.
-func (c *core) commitWhenDue(due time.Time, linger *time.Timer) time.Time {
-	if c.syncing != nil || !c.dirty() {
-		return time.Time{}
-	}
-	now := time.Now()
-	wait := time.Duration(0)
-	switch {
-	case c.stopping || c.full():
-	case !c.cur.kept:
-		wait = time.Second
-	case c.cur.many && c.cfg.Linger > 0:
-		wait = c.cfg.Linger
-	}
-	if due.IsZero() || now.Add(wait).Before(due) {
-		due = now.Add(wait)
-	}
-	if rest := due.Sub(now); rest > 0 {
-		linger.Reset(rest)
-		return due
-	}
-	c.seal()
-	return time.Time{}
 }
 
 // take gives a command its place: now, or behind what its connection already

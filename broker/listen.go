@@ -88,7 +88,9 @@ func (b *Broker) accept(l net.Listener) {
 		switch {
 		case err == nil:
 			wait = 0
-			go b.ServeConn(context.Background(), nc) // Close waits for conn.finished; wg.Go would make every idle stack deeper
+			if tcp, ok := nc.(*net.TCPConn); !ok || b.poll(tcp, nil) == nil {
+				go b.ServeConn(context.Background(), nc)
+			}
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:

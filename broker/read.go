@@ -2,8 +2,6 @@ package broker
 
 import (
 	"errors"
-	"io"
-	"syscall"
 	"time"
 
 	"github.com/geocast/geocast/hooks"
@@ -21,19 +19,16 @@ var errClosing = errors.New("broker: the connection is being closed")
 
 // serve reads a connection until it ends.
 func (c *conn) serve() {
-	defer close(c.finished)
 	c.limit = c.b.after(c.b.cfg.Limits.Connect, c.connectTimeout)
-	defer c.unlimit()
 	var err error
-	switch {
-	case c.raw != nil:
-		err = c.readRaw()
-	case c.under != nil:
+	if c.under != nil {
 		err = c.readTLS(c.under)
-	default:
+	} else {
 		err = c.readPlain()
 	}
-	c.end(err)
+	if c.end(err) {
+		c.discard()
+	}
 }
 
 // unlimit ends the wait for CONNECT.
@@ -54,8 +49,10 @@ func (c *conn) connectTimeout() {
 }
 
 // end tells the client what was wrong, if something was, and the core that the
-// connection is no more.
-func (c *conn) end(err error) {
+// connection is no more. It reports whether to read on for a while, so that a client
+// that is still sending comes to read why.
+func (c *conn) end(err error) (readOn bool) {
+	c.unlimit()
 	c.submit()
 	c.partial = nil
 	c.unclaim()
@@ -83,9 +80,7 @@ func (c *conn) end(err error) {
 	} else {
 		c.close()
 	}
-	if perr != nil || errors.Is(err, errClosing) {
-		c.discard()
-	}
+	return perr != nil || errors.Is(err, errClosing)
 }
 
 // readPlain reads a transport that can only block. It waits with a small buffer, and
@@ -114,43 +109,6 @@ func (c *conn) readPlain() error {
 			b = b[:cap(b)]
 		}
 	}
-}
-
-// readRaw parks inside one RawConn.Read callback and holds no buffer while it
-// waits: an idle connection costs its goroutine's smallest stack.
-func (c *conn) readRaw() error {
-	var end error
-	err := c.raw.Read(func(fd uintptr) bool {
-		for {
-			if end = c.mayRead(); end != nil {
-				return true
-			}
-			b := getBuffer()
-			n, e := syscall.Read(int(fd), b[:cap(b)])
-			switch {
-			case e == syscall.EAGAIN: //nolint:errorlint // a system call's own value
-				putBuffer(b)
-				return false
-			case e == syscall.EINTR: //nolint:errorlint // see above
-				putBuffer(b)
-				continue
-			case e != nil:
-				end = e
-			case n == 0:
-				end = io.EOF
-			default:
-				end = c.input(b[:n])
-			}
-			putBuffer(b)
-			if end != nil {
-				return true
-			}
-		}
-	})
-	if end != nil {
-		return end
-	}
-	return err
 }
 
 // mayRead waits until the connection may send more.
@@ -219,12 +177,17 @@ func (c *conn) whole(b []byte) ([]byte, error) {
 //go:noinline
 func (c *conn) elsewhere(job func() error) error {
 	done := make(chan error, 1)
-	if c.connected {
-		c.b.work(func() { done <- job() })
-	} else { // a handshake or authentication may take long; the workers are for those who are in
-		c.b.wg.Go(func() { done <- job() })
-	}
+	c.delegate(func() { done <- job() })
 	return <-done
+}
+
+// delegate gives a job of the connection to a worker.
+func (c *conn) delegate(job func()) {
+	if c.connected {
+		c.b.work(job)
+	} else { // a handshake or authentication may take long; the workers are for those who are in
+		c.b.wg.Go(job)
+	}
 }
 
 // parse cuts packets off the input and makes commands of them. On the reader it

@@ -119,16 +119,16 @@ func (c *conn) readTLS(s *socket) error {
 	}
 }
 
-// turn is how many buffers a worker reads of one connection before others have
+// readsInRow is how many buffers a worker reads of one connection before others have
 // theirs.
-const turn = 8
+const readsInRow = 8
 
 // readReady reads and parses what the socket has. It returns errNotYet when that is
 // all, nil when there may be more. It runs on a worker.
 func (c *conn) readReady() error {
 	b := getBuffer()
 	defer func() { putBuffer(b) }()
-	for range turn {
+	for range readsInRow {
 		n, err := c.nc.Read(b[:cap(b)])
 		if n > 0 {
 			if err := c.inputHere(b[:n]); err != nil {
@@ -138,7 +138,7 @@ func (c *conn) readReady() error {
 		if err != nil {
 			return err
 		}
-		if c.ahead() || c.needs > 0 && c.lease == nil {
+		if c.mustWait() {
 			break
 		}
 	}

@@ -49,6 +49,9 @@ func (r *room) grant() {
 		r.used += l.size
 		l.since, l.at = time.Now(), r.partial.PushBack(l)
 		close(l.ready)
+		if c := l.conn; c.tcp != nil {
+			c.b.work(func() { c.granted(l) })
+		}
 	}
 }
 
@@ -131,7 +134,7 @@ func (c *conn) packetRoom() *room {
 // claim waits for the room of the packet that has begun, if it is a large one, and
 // makes a buffer for all of it. Only the reader may call it.
 func (c *conn) claim() error {
-	if c.needs == 0 || c.lease != nil {
+	if !c.needsRoom() {
 		return nil
 	}
 	r := c.packetRoom()
@@ -147,9 +150,19 @@ func (c *conn) claim() error {
 			}
 		}
 	}
-	c.lease, c.leased = l, r
+	c.leased = r
+	c.begin(l)
+	return nil
+}
+
+// needsRoom reports whether a large packet has begun that has no room yet.
+func (c *conn) needsRoom() bool { return c.needs > 0 && c.lease == nil }
+
+// begin takes the room for the packet that has begun.
+func (c *conn) begin(l *lease) {
+	c.lease = l
 	c.partial = append(make([]byte, 0, c.needs+bufferSize), c.partial...)
-	return c.holdPartial(0)
+	_ = c.holdPartial(0) // less never fails
 }
 
 // unclaim gives back the room of a packet that has led to no command.

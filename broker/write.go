@@ -2,7 +2,6 @@ package broker
 
 import (
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/geocast/geocast/mqtt"
@@ -122,9 +121,14 @@ func (c *conn) account() {
 // stall notes that the transport does not take what is written, until it has.
 func (c *conn) stall() {
 	c.mu.Lock()
+	c.stalls()
+	c.mu.Unlock()
+}
+
+// stalls is stall under mu.
+func (c *conn) stalls() {
 	c.stalled = int64(time.Since(c.b.began)) + 1
 	c.account()
-	c.mu.Unlock()
 }
 
 // stalledFor is how long the client has read nothing of what is being written.
@@ -195,19 +199,19 @@ func (c *conn) tellRoom() {
 }
 
 // drain writes without blocking until nothing waits. What the socket does not
-// take is left to a goroutine of its own.
-func (c *conn) drain(t *tryWriter) {
+// take is left to the poller.
+func (c *conn) drain() {
 	for {
 		b := c.take()
 		if b == nil {
 			return
 		}
-		n, err := t.try(c.raw, b)
+		n, err := c.tcp.write(b)
 		if err != nil {
 			c.shut()
 		}
 		if err == nil && n < len(b) {
-			c.b.wg.Go(func() { c.drainBlocking(b, n) })
+			c.writeLater(b, n)
 			return
 		}
 		putBuffer(b)
@@ -226,48 +230,6 @@ func (c *conn) drainBlocking(b []byte, from int) {
 		c.wrote()
 		b, from = c.take(), 0
 	}
-}
-
-// tryWriter writes what a socket takes at once. It is for one goroutine; the
-// callback is made once, since RawConn would have each one on the heap.
-type tryWriter struct {
-	b    []byte
-	n    int
-	err  error
-	call func(fd uintptr) bool
-}
-
-func newTryWriter() *tryWriter {
-	t := &tryWriter{}
-	t.call = t.write
-	return t
-}
-
-// try returns how much of b was written; err is nil if the socket takes no more.
-func (t *tryWriter) try(raw syscall.RawConn, b []byte) (n int, err error) {
-	t.b, t.n, t.err = b, 0, nil
-	if err := raw.Write(t.call); err != nil {
-		return t.n, err
-	}
-	t.b = nil
-	return t.n, t.err
-}
-
-func (t *tryWriter) write(fd uintptr) bool {
-	for t.n < len(t.b) {
-		k, err := syscall.Write(int(fd), t.b[t.n:])
-		switch err { //nolint:errorlint // a system call's own value
-		case nil:
-			t.n += k
-		case syscall.EINTR:
-		case syscall.EAGAIN:
-			return true
-		default:
-			t.err = err
-			return true
-		}
-	}
-	return true
 }
 
 // flusher writes for the connections of its share, in turn.
@@ -293,7 +255,6 @@ func (f *flusher) add(conns ...*conn) {
 
 // loop drains dirty connections until stop is called and nothing is left.
 func (f *flusher) loop() {
-	t := newTryWriter()
 	for range f.wake {
 		for {
 			f.mu.Lock()
@@ -307,7 +268,7 @@ func (f *flusher) loop() {
 				break
 			}
 			for i, c := range work {
-				c.drain(t)
+				c.drain()
 				work[i] = nil
 			}
 		}
@@ -333,7 +294,7 @@ func (c *core) write(cn *conn, encode func(dst []byte) []byte) {
 
 // soon notes that a connection has output for flush.
 func (c *core) soon(cn *conn) {
-	if cn.raw == nil {
+	if cn.tcp == nil {
 		c.b.flush(cn)
 		return
 	}
@@ -344,10 +305,7 @@ func (c *core) soon(cn *conn) {
 // flush wakes the flushers for what the core has written since the last flush:
 // once for many connections, and many packets to one of them leave together.
 func (c *core) flush() {
-	if c.applied > 0 {
-		c.b.weight.Add(-c.applied)
-		c.applied = 0
-	}
+	c.lighten()
 	for n, conns := range c.outputs {
 		if len(conns) > 0 {
 			c.b.flushers[n].add(conns...)
@@ -357,10 +315,18 @@ func (c *core) flush() {
 	}
 }
 
+// lighten takes what was applied off the weight that waits.
+func (c *core) lighten() {
+	if c.applied > 0 {
+		c.b.weight.Add(-c.applied)
+		c.applied = 0
+	}
+}
+
 // flush gives the connection to a flusher, or to a goroutine of its own if its
 // transport can only block (TLS, WebSocket, a pipe).
 func (b *Broker) flush(c *conn) {
-	if c.raw != nil {
+	if c.tcp != nil {
 		b.flushers[c.number%uint64(len(b.flushers))].add(c)
 		return
 	}

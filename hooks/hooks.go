@@ -267,8 +267,8 @@ const (
 	Consume
 )
 
-// Applier runs inside the core, on its goroutine, in the place that the
-// publish has in the one order. It must be deterministic, must not block,
+// Applier runs inside the core, one call after the other though not always on the same
+// goroutine, in the place that the publish has in the one order. It must be deterministic, must not block,
 // read no disk and take no lock that another goroutine holds for long, and
 // return within about a millisecond. What it may keep: its own state, which
 // only it writes, and which Restore rebuilds. Those of a broker are asked in the order
