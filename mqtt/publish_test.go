@@ -105,6 +105,16 @@ func TestExpiryIsCountedDown(t *testing.T) {
 	}
 }
 
+// [MQTT-3.3.1-2]: DUP is of QoS 1 and 2 only.
+func TestDUPIsNeverSetAtQoS0(t *testing.T) {
+	for qos, want := range []byte{0x30, 0x3a, 0x3c} {
+		b := mqtt.AppendDelivery(nil, &mqtt.Message{Topic: "t"}, mqtt.Delivery{QoS: byte(qos), ID: 1, Dup: true}, mqtt.V311)
+		if b[0] != want {
+			t.Errorf("QoS %d: the first byte is %#x, want %#x", qos, b[0], want)
+		}
+	}
+}
+
 // FuzzPublish compares our decoder with mochi's: what we take, it must take, with
 // the same result; and what we take must encode to itself.
 func FuzzPublish(f *testing.F) {
