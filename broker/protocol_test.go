@@ -103,8 +103,14 @@ func TestTheServersReceiveMaximumIsEnforcedAndTheReasonCanBeRead(t *testing.T) {
 	_, addr := start(t, broker.Config{Limits: broker.Limits{ReceiveMaximum: 20}})
 	c := dial(t, addr, mqtt.V5)
 	c.connect("c")
-	for i := range 40 { // no PUBREL is ever sent
-		c.publish("x", "y", 2, uint16(i+1))
+	for id := range uint16(20) { // no PUBREL is ever sent
+		c.publish("x", "y", 2, id+1)
+		c.wantAck(mqtt.PUBREC, id+1)
+	}
+	c.quiet() // as many as may be
+	c.publish("x", "y", 2, 21)
+	for id := range uint16(20) { // it is still sending
+		c.nc.Write(mqtt.AppendPublish(nil, &mqtt.Publish{Topic: []byte("x"), QoS: 2, ID: 22 + id}, c.v)) //nolint:errcheck // it may be cut off
 	}
 	if d := c.closed(); d.Reason != mqtt.ReceiveMaximumExceeded {
 		t.Errorf("got %v, want ReceiveMaximumExceeded", d.Reason)
