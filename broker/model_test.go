@@ -227,7 +227,7 @@ func TestTheCoreAgreesWithAnOracle(t *testing.T) {
 	if s := os.Getenv("MODEL_SEED"); s != "" {
 		seed, _ = strconv.ParseUint(s, 10, 64)
 	}
-	for round := range uint64(6) {
+	for round := range uint64(40) {
 		t.Run(fmt.Sprint("MODEL_SEED=", seed+round), func(t *testing.T) {
 			simulate(t, broker.Config{Hooks: []any{teller{}}}, func(s *sim) { model(s, seed+round) })
 		})

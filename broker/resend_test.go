@@ -140,3 +140,28 @@ func TestClaimsOfAMemberThatIsGone(t *testing.T) {
 		})
 	}
 }
+
+// [MQTT-4.3.3-4]: a PUBREC with a reason of 0x80 or more ends the exchange: no PUBREL
+// follows, the window has room, and the message does not come again.
+func TestAPUBRECThatRefusesEndsTheExchange(t *testing.T) {
+	for _, reason := range []mqtt.Reason{mqtt.UnspecifiedError, mqtt.QuotaExceeded} {
+		simulate(t, broker.Config{}, func(s *sim) {
+			narrow := func(p *mqtt.Connect) { p.ReceiveMaximum = 1 }
+			sub, p := s.joins(mqtt.V5, "sub", lasting, narrow), s.joins(mqtt.V5, "p")
+			sub.subscribe("q", 2)
+			for id, text := range []string{"refused", "wanted"} {
+				p.publish("q", text, 2, uint16(id+1))
+				p.wantAck(mqtt.PUBREC, uint16(id+1))
+			}
+			m := sub.expect("q", "refused")
+			sub.send(mqtt.AppendAck(nil, mqtt.Ack{Type: mqtt.PUBREC, ID: m.ID, Reason: reason}, mqtt.V5))
+			sub.expect("q", "wanted")
+			sub.nc.Close()
+			sub = s.joins(mqtt.V5, "sub", lasting, narrow)
+			if m := sub.expect("q", "wanted"); !m.Dup {
+				s.t.Error("it came without DUP")
+			}
+			sub.quiet()
+		})
+	}
+}
