@@ -31,9 +31,11 @@ bench-geo: ## CPU of a fix among 1,000 and 100,000 zones and movers, and of a na
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
 	  echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$p || exit 1; done; done
-bench-full: ## 15,000 idle connections of each kind, 15,000 clients back after kill -9, 1,000,000 retained topics, a start with 1,000,000 offline sessions and with 1,000,000 queued messages
+bench-full: ## 15,000 idle connections of each kind, 15,000 clients back after kill -9, 1,000,000 retained topics, 1,000,000 messages for who is away, loads that are meant to break the memory bound, a start with 1,000,000 offline sessions and with 1,000,000 queued messages
 	$(GO) build -o bin/geocast ./cmd/geocast
 	./bin/geocast bench idle && ./bin/geocast bench idle --transport tls && ./bin/geocast bench idle --transport ws
 	./bin/geocast bench return && ./bin/geocast bench return --tls
 	./bin/geocast bench retained
+	./bin/geocast bench offline && ./bin/geocast bench offline --memory 512MB
+	./bin/geocast bench memory
 	GEOCAST_BENCH_SESSIONS=1000000 GEOCAST_BENCH_QUEUED=1000000 $(GO) test ./broker -run '^$$' -bench StartWith -benchtime 1x -timeout 30m

@@ -115,3 +115,24 @@ func TestAFleetComesBack(t *testing.T) {
 		t.Errorf("got %v and %v, %v", first, back, err)
 	}
 }
+
+// Every Strain has a name of its own and says what it uses; a few of them, made small,
+// run to their end without harm to the pair.
+func TestStrains(t *testing.T) {
+	names := map[string]bool{}
+	for _, s := range bench.Strains(0.02) {
+		if names[s.Name] || s.Transport == "" {
+			t.Errorf("%q, transport %q", s.Name, s.Transport)
+		}
+		names[s.Name] = true
+		if s.Transport != "tcp" || !strings.Contains(s.Name, "wills of 60 KB") && !strings.Contains(s.Name, "to 20 that") && !strings.Contains(s.Name, "shared groups") {
+			continue
+		}
+		t.Run(s.Name, func(t *testing.T) {
+			_, target := serve(t, "127.0.0.1:0", t.TempDir())
+			if r := s.Run(target, target.Address, 500*time.Millisecond); r.Err != nil || r.Pair.Messages != 5 || r.Connected == 0 {
+				t.Errorf("got %+v", r)
+			}
+		})
+	}
+}

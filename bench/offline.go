@@ -21,7 +21,8 @@ type Offline struct {
 	Size       int
 }
 
-// Run fills the queues and drains them; the second result is the drain.
+// Run fills the queues and drains them; the second result is the drain. The broker still
+// deletes what was drained when it returns.
 func (o Offline) Run(t Target) (fill, drain Result, err error) {
 	f := &Flow{Name: o.Name, QoS: 1, Window: o.Window, Size: o.Size}
 	each := o.Messages / o.Publishers

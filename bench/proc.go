@@ -46,6 +46,23 @@ func (t *Target) charge(r *Result, before usage) {
 	r.RSS = Memory(t.PID).RSS
 }
 
+// Settle waits until the broker has used next to no CPU for quiet, or at most for a
+// time. Took is until it came to rest.
+func (t *Target) Settle(quiet, most time.Duration) (r Result) {
+	began, before := time.Now(), cpuOf(t.PID)
+	busy, last := began, before
+	for time.Since(began) < most && time.Since(busy) < quiet {
+		time.Sleep(100 * time.Millisecond)
+		now := cpuOf(t.PID)
+		if now-last > tick {
+			busy = time.Now()
+		}
+		last = now
+	}
+	r.Took, r.CPU = busy.Sub(began), last-before
+	return r
+}
+
 // Usage is a process's resident memory, in bytes.
 type Usage struct {
 	Anon, Shmem int64 // of its own, and shared without a file

@@ -166,6 +166,10 @@ func (s *replaying) take(c *conn, first byte, body []byte, began time.Time) erro
 	return nil
 }
 
+// Watch samples the broker's memory until the function that it returns is called, which
+// returns the most that it held, RssAnon and RssShmem in bytes.
+func (t *Target) Watch() (most func() int64) { return watch(t.PID) }
+
 // watch samples a process's memory until the function that it returns is called, which
 // returns the most that was held.
 func watch(pid int) (most func() int64) {

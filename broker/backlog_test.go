@@ -25,7 +25,7 @@ func TestWhatWaitsForReadersIsBoundedAndGivenBack(t *testing.T) {
 		} else {
 			c.connect(fmt.Sprint("s", i))
 		}
-		filter := "t/#"
+		filter := []string{"t/#", fmt.Sprintf("+/%d", i)}[i%2]
 		if i%5 == 0 {
 			filter = fmt.Sprintf("$share/g%d/t/#", i%2)
 		}
@@ -35,8 +35,8 @@ func TestWhatWaitsForReadersIsBoundedAndGivenBack(t *testing.T) {
 	p := dial(t, addr, mqtt.V5)
 	p.connect("p")
 	r := rand.New(rand.NewPCG(1, 1))
-	for i := range 200 {
-		p.publish("t/x", strings.Repeat("x", []int{10, 1000, 100_000, 200_000}[r.IntN(4)]), 1, uint16(i+1))
+	for i := range 400 {
+		p.publish(fmt.Sprintf("t/%d", r.IntN(60)), strings.Repeat("x", []int{10, 1000, 100_000, 200_000}[r.IntN(4)]), 1, uint16(i+1))
 		p.wantAck(mqtt.PUBACK, uint16(i+1))
 		held := broker.Held(b)
 		if held[2] > memory/8+(1<<20) || held[3] > memory/8+(1<<20) {

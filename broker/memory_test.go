@@ -169,14 +169,19 @@ func TestWhenMemoryIsUsedUpNothingNewIsTaken(t *testing.T) {
 // More large packets at once than there is room for wait: nobody is refused.
 func TestLargePacketsWaitForRoom(t *testing.T) {
 	b, addr := start(t, broker.Config{Memory: 32 << 20}) // 4 MB of them have room for 20
-	var wg sync.WaitGroup
+	p := mqtt.AppendPublish(nil, &mqtt.Publish{Topic: []byte("t"), Payload: make([]byte, 200_000), QoS: 1, ID: 1}, mqtt.V5)
+	var all []*client
 	for i := range 60 {
 		c := dial(t, addr, mqtt.V5)
 		c.connect(fmt.Sprint(i))
-		p := mqtt.AppendPublish(nil, &mqtt.Publish{Topic: []byte("t"), Payload: make([]byte, 200_000), QoS: 1, ID: 1}, mqtt.V5)
 		if _, err := c.nc.Write(p[:100_000]); err != nil {
 			t.Fatal(err)
 		}
+		all = append(all, c)
+	}
+	until(t, "20 have room, 40 wait", func() bool { return b.Stats().PacketsWaiting == 40 })
+	var wg sync.WaitGroup
+	for i, c := range all {
 		wg.Go(func() {
 			if _, err := c.nc.Write(p[100_000:]); err != nil {
 				t.Error(err)

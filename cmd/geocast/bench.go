@@ -17,6 +17,7 @@ type benchCmd struct {
 	Idle     benchIdleCmd     `cmd:"" help:"Hold idle connections to geocast, and print its memory for each."`
 	Return   benchReturnCmd   `cmd:"" help:"Kill geocast, and see how soon all clients are back."`
 	Retained benchRetainedCmd `cmd:"" help:"Retain messages on a million topics of geocast, and replay them."`
+	Offline  benchOfflineCmd  `cmd:"" help:"Queue messages for sessions of geocast that are away, and drain them."`
 	Memory   benchMemoryCmd   `cmd:"" help:"Make geocast hold as much as clients can, and see that it keeps to its memory."`
 	Compare  benchCompareCmd  `cmd:"" help:"Put every kind of load on geocast and on mosquitto in turn, and print the table."`
 }
@@ -64,6 +65,7 @@ type benchCompareCmd struct {
 	Mosquitto string `help:"Path of mosquitto; without one, geocast runs alone." default:"mosquitto" placeholder:"FILE"`
 	Rounds    int    `help:"How often each is run; the table shows the median." default:"3"`
 	Scale     int    `help:"Multiply the number of messages." default:"1"`
+	Memory    string `help:"What geocast may use." default:"512MB"`
 	Only      string `help:"Only loads whose name holds this." placeholder:"TEXT"`
 	Idle      int    `help:"Idle connections; the process must be allowed as many files." default:"15000"`
 }
@@ -78,7 +80,7 @@ disk in a temporary folder, with an fsync before each acknowledgement of what mu
 
 // Run runs all loads and prints the table.
 func (c *benchCompareCmd) Run() error {
-	brokers := []func() (*process, error){startGeocast}
+	brokers := []func() (*process, error){func() (*process, error) { return startGeocast("--memory", c.Memory) }}
 	names := []string{"geocast"}
 	if path, err := exec.LookPath(c.Mosquitto); err == nil {
 		brokers, names = append(brokers, func() (*process, error) { return startMosquitto(path) }), append(names, "mosquitto")

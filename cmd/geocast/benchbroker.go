@@ -26,12 +26,12 @@ type process struct {
 	log                *bytes.Buffer
 }
 
-func startGeocast() (*process, error) {
+func startGeocast(args ...string) (*process, error) {
 	admin, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	p, err := startSecured("mqtt", "--admin", admin)
+	p, err := startSecured("mqtt", append(args, "--admin", admin)...)
 	if err == nil {
 		p.admin = admin
 	}
