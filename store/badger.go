@@ -147,7 +147,7 @@ func leftMemTable(dir string) (size int64) {
 // three times its size of memory.
 func memTable(memory int64) int64 {
 	switch {
-	case memory <= 128<<20:
+	case memory < 256<<20:
 		return 4 << 20
 	case memory <= 256<<20:
 		return 8 << 20

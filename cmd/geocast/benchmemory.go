@@ -9,7 +9,7 @@ import (
 )
 
 type benchMemoryCmd struct {
-	Memory string        `help:"What geocast may use." default:"128MB"`
+	Memory string        `help:"What geocast may use." default:"192MB"`
 	Only   string        `help:"Only cases whose name holds this." placeholder:"TEXT"`
 	For    time.Duration `help:"How long each case goes on." default:"8s"`
 	Scale  float64       `help:"Multiply the number of clients." default:"1"`

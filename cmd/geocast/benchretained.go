@@ -21,7 +21,7 @@ type benchRetainedCmd struct {
 
 // Help shows an example.
 func (benchRetainedCmd) Help() string {
-	return `Example: geocast bench retained --topics 100000 --memory 128MB
+	return `Example: geocast bench retained --topics 100000 --memory 192MB
 
 Every topic is given its message; one client subscribes to all of them, then one more, then many at once; geocast is ended and
 started again. "held" is RssAnon and RssShmem: memory that nobody but the process has.`

@@ -20,7 +20,7 @@ func TestConfigMistakes(t *testing.T) {
 		{"unknown limit", "limits: {queue_message: 3}", `c.yaml:1:10: unknown key "queue_message" in limits; did you mean "queue_messages"?`},
 		{"size without a unit", "memory: 512", `c.yaml:1:9: "512" is no size; write it with a unit, like 512MB or 2GB`},
 		{"size with a wrong unit", "memory: 512 MiX", `c.yaml:1:9: "512 MiX" is no size`},
-		{"too little memory", "memory: 1MB", `c.yaml:1:9: memory is 1MB; at least 128MB`},
+		{"too little memory", "memory: 1MB", `c.yaml:1:9: memory is 1MB; at least 192MB`},
 		{"duration without a unit", "limits: {connect: 10}", `c.yaml:1:19: "10" is no duration; write it with a unit`},
 		{"text for a number", "limits: {window: many}", `c.yaml:1:18: window is a text; a number is wanted here`},
 		{"negative bound", "limits: {window: -1}", `c.yaml:1:18: window is -1; a bound is above 0`},

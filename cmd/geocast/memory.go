@@ -10,7 +10,7 @@ import (
 
 // leastMemory is the smallest budget, in bytes, that is kept to: the store's compactions
 // take most of it when messages are large. See `geocast bench memory`.
-const leastMemory = 128 << 20
+const leastMemory = 192 << 20
 
 // limitMemory makes Go's runtime keep to the budget, in bytes: nothing but it maps
 // anonymous memory here. A sixteenth is left for what it does not count. A
