@@ -20,15 +20,13 @@ import (
 // Broker is an MQTT broker. Make one with New; its methods may be called
 // concurrently.
 type Broker struct {
-	cfg          Config
-	log          *slog.Logger
-	began        time.Time // for the monotonic clock
-	store        store.Store
-	core         *core
-	flushers     []*flusher
-	pollers      []*poller // for plain TCP; empty until startPolling
-	startPolling sync.Once
-	jobs         jobs
+	cfg      Config
+	log      *slog.Logger
+	began    time.Time // for the monotonic clock
+	store    store.Store
+	core     *core
+	flushers []*flusher
+	jobs     jobs
 	// handshakes has an element for each TLS handshake that goes on.
 	handshakes chan struct{}
 	hooks      hookSet
@@ -63,6 +61,7 @@ type Broker struct {
 
 	mu        sync.Mutex // guards the following
 	listeners []net.Listener
+	pollers   []*poller // for plain TCP
 	open      map[*conn]struct{}
 	closed    bool
 	silent    bool // nothing is added to hangUps any more

@@ -13,7 +13,7 @@ import (
 )
 
 // The log has one line for a client that is in, one for one that is gone and one
-// for one that was refused. The connection's own reader writes them: a slow log
+// for one that was refused. A goroutine of the connection's own writes them: a slow log
 // delays nobody else.
 
 // ending is why a connection ended; of several causes the first counts.

@@ -1,11 +1,13 @@
 package broker
 
 import (
+	"errors"
 	"io"
 	"os"
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,20 +38,23 @@ func newPoller(b *Broker) (*poller, error) {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
 	if err := unix.SetNonblock(ep, true); err != nil { // else os.NewFile does not have it watched
-		return nil, os.NewSyscallError("fcntl", err)
+		return nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(ep))
 	}
 	p := &poller{b: b, ep: ep, file: os.NewFile(uintptr(ep), "epoll"), done: make(chan struct{})}
+	if err := p.file.SetReadDeadline(time.Time{}); err != nil { // it is not watched
+		return nil, errors.Join(err, p.file.Close())
+	}
 	go p.loop()
 	return p, nil
 }
 
-// startPollers makes the pollers when the first plain TCP connection comes. Without
-// them connections are served by goroutines.
+// startPollers makes the pollers; mu is held. If there are descriptors for some of them
+// only, those do.
 func (b *Broker) startPollers() {
 	for range runtime.GOMAXPROCS(0) {
 		p, err := newPoller(b)
 		if err != nil {
-			b.log.Warn("plain TCP connections are served by goroutines, which takes more memory", "err", err)
+			b.often.warn("there are fewer pollers than CPUs; without any, plain TCP connections take more memory", "pollers", len(b.pollers), "err", err)
 			return
 		}
 		b.pollers = append(b.pollers, p)
@@ -123,26 +128,28 @@ func (p *poller) handle(c *conn, events uint32) {
 	}
 }
 
-// add begins to serve a connection.
+// add begins to serve a connection, which may have been shut already.
 func (p *poller) add(c *conn) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	p.mu.Lock()
 	for len(p.conns) <= c.tcp.fd {
 		p.conns = append(p.conns, nil)
 	}
 	p.conns[c.tcp.fd] = c
 	p.mu.Unlock()
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.tcp.watched = unix.EPOLLIN
 	ev := unix.EpollEvent{Events: c.tcp.watched, Fd: int32(c.tcp.fd)}
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(p.ep, unix.EPOLL_CTL_ADD, c.tcp.fd, &ev))
 }
 
-// remove ends that, before the descriptor is closed.
+// remove ends that, before the descriptor is closed: if somebody else has one of the
+// socket, too, the kernel would go on to tell of it.
 func (p *poller) remove(fd int) {
 	p.mu.Lock()
 	p.conns[fd] = nil
 	p.mu.Unlock()
+	unix.EpollCtl(p.ep, unix.EPOLL_CTL_DEL, fd, nil) //nolint:errcheck // it may not have come to be watched
 }
 
 // watch tells the kernel which events are wanted of a connection now; mu is held, and
@@ -159,7 +166,7 @@ func (p *poller) watch(c *conn) {
 	if want == 0 {
 		want = unix.EPOLLET
 	}
-	if want == c.tcp.watched {
+	if want == c.tcp.watched || c.tcp.watched == 0 { // nothing is before add
 		return
 	}
 	c.tcp.watched = want
@@ -219,14 +226,14 @@ func (p *poller) delegate(c *conn, rest []byte) {
 	}
 	c.delegate(func() {
 		_, err := c.parse(rest, false)
-		c.out = nil
 		if copied {
 			putBuffer(rest)
 		}
 		if err != nil {
-			c.endInput(err)
+			c.ends(err)
 			return
 		}
+		c.out = nil // it took memory
 		c.giveBack()
 	})
 }
@@ -234,5 +241,5 @@ func (p *poller) delegate(c *conn, rest []byte) {
 // end ends the input of a connection.
 func (p *poller) end(c *conn, err error) {
 	c.lend()
-	c.b.work(func() { c.endInput(err) })
+	c.ends(err)
 }

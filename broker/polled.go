@@ -8,29 +8,50 @@ import (
 // poll has a poller serve nc. It returns nil, and nc is as it was, if none can. closed
 // may be nil; it is closed when the connection is.
 func (b *Broker) poll(nc *net.TCPConn, closed chan struct{}) *conn {
-	b.startPolling.Do(b.startPollers)
-	if len(b.pollers) == 0 {
+	c := newConn(b, nil)
+	p := b.poller(c.number)
+	if p == nil {
 		return nil
 	}
 	t := takeOver(nc)
 	if t == nil {
 		return nil
 	}
-	c := newConn(b, nil)
-	c.tcp, t.conn, t.closed = t, c, closed
-	t.poller = b.pollers[c.number%uint64(len(b.pollers))]
+	c.tcp, t.conn, t.closed, t.poller = t, c, closed, p
 	if !b.track(c) {
-		syscall.Close(t.fd) //nolint:errcheck // closed before it was used
-		if closed != nil {
-			close(closed)
-		}
+		c.neverWas()
 		return c
 	}
 	c.limit = b.after(b.cfg.Limits.Connect, c.connectTimeout)
-	if err := t.poller.add(c); err != nil {
-		t.poller.end(c, err)
+	if err := p.add(c); err != nil {
+		p.end(c, err)
 	}
 	return c
+}
+
+// poller is the one for the connection of that number. They are made when the first
+// comes; while there is none, connections are served by goroutines.
+func (b *Broker) poller(number uint64) *poller {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.pollers) == 0 && !b.closed { // Close stops those that are there by then
+		b.startPollers()
+	}
+	if len(b.pollers) == 0 {
+		return nil
+	}
+	return b.pollers[number%uint64(len(b.pollers))]
+}
+
+// neverWas ends a connection that came when the broker was closed already.
+func (c *conn) neverWas() {
+	c.mu.Lock()
+	c.closed, c.ended = true, true // the descriptor is not to be touched any more
+	c.mu.Unlock()
+	syscall.Close(c.tcp.fd) //nolint:errcheck // closed before it was used
+	if c.tcp.closed != nil {
+		close(c.tcp.closed)
+	}
 }
 
 // lend notes that somebody else than the poller has the input, until giveBack or
@@ -91,6 +112,10 @@ func (c *conn) goOn() {
 		c.back()
 	}
 }
+
+// ends is endInput in a goroutine of its own, since that writes a line of the log, which
+// may be slow.
+func (c *conn) ends(err error) { c.b.wg.Go(func() { c.endInput(err) }) }
 
 // endInput is the last that is done with the input, but for what a client may still
 // send while it reads why it is being closed. Whoever calls it has the input.

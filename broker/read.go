@@ -56,6 +56,7 @@ func (c *conn) end(err error) (readOn bool) {
 	c.submit()
 	c.partial = nil
 	c.unclaim()
+	c.needs = 0
 	_ = c.holdPartial(0) // less never fails
 	reason, text := mqtt.Success, ""
 	var perr *mqtt.Error
