@@ -110,6 +110,19 @@ func (d *Document) Fault(path []any, format string, args ...any) *Fault {
 	return d.at(at, format, args...)
 }
 
+// Has reports whether the keys lead to a value that stands in the document.
+func (d *Document) Has(path ...string) bool {
+	n := d.root
+	for _, step := range path {
+		key, value := child(n, step)
+		if key == nil {
+			return false
+		}
+		n = value
+	}
+	return true
+}
+
 // child is a value in a mapping or sequence, and where it begins; nil if there is
 // none.
 func child(n ast.Node, step any) (at, value ast.Node) {

@@ -133,6 +133,18 @@ func TestFaultPointsToItsPath(t *testing.T) {
 	}
 }
 
+func TestHas(t *testing.T) {
+	d, err := strictyaml.Parse("f.yaml", []byte("name: x\nbooks:\n  b: {pages: 0}\n  c:\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{"name": true, "size": false, "books": true, "books/b/pages": true, "books/c": true, "books/c/pages": false, "name/x": false} {
+		if got := d.Has(strings.Split(path, "/")...); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
+
 func TestDidYouMean(t *testing.T) {
 	words := []string{"read", "write", "anonymous"}
 	for word, want := range map[string]string{"reed": "read", "raed": "read", "Write": "write", "wirte": "write", "anonymus": "anonymous", "x": "", "completely": "", "": ""} {

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -175,9 +176,20 @@ func (s *settings) resolve() error {
 	l.Inboxes, l.Retained, l.Subscriptions = w.Inboxes, w.Retained, w.Subscriptions
 	l.Topic, l.TopicLevels, l.Sessions = w.Topic, w.TopicLevels, w.Sessions
 	if err := l.Validate(); err != nil {
-		return s.fault([]any{"limits"}, "%s", strings.TrimPrefix(err.Error(), "broker: "))
+		return s.outOfRange(err)
 	}
 	return nil
+}
+
+// outOfRange is the broker's error about a limit, under the name of its key.
+func (s *settings) outOfRange(err error) error {
+	text := strings.TrimPrefix(err.Error(), "broker: ")
+	field, rest, _ := strings.Cut(text, " ")
+	if f, ok := reflect.TypeFor[limits]().FieldByName(field); ok {
+		key := f.Tag.Get("yaml")
+		return s.fault([]any{"limits", key, ""}, "%s %s", key, rest)
+	}
+	return s.fault([]any{"limits"}, "%s", text)
 }
 
 // sizes reads the texts with units.
@@ -201,6 +213,8 @@ func (s *settings) sizes() (errs []error) {
 		var err error
 		if *f.into, err = parseSize(f.text); err != nil {
 			errs = append(errs, s.fault(f.path, "%s", err))
+		} else if *f.into == 0 {
+			errs = append(errs, s.zero(f.path, f.text))
 		}
 	}
 	for _, f := range []struct {
@@ -220,6 +234,8 @@ func (s *settings) sizes() (errs []error) {
 		var err error
 		if *f.into, err = parseSpan(f.text); err != nil {
 			errs = append(errs, s.fault(f.path, "%s", err))
+		} else if *f.into == 0 && !slices.Contains(mayBeZero, f.path[len(f.path)-2].(string)) {
+			errs = append(errs, s.zero(f.path, f.text))
 		}
 	}
 	if keep > 65535*time.Second {
@@ -244,19 +260,28 @@ func (s *settings) sizes() (errs []error) {
 	return errs
 }
 
+// mayBeZero are the durations whose 0s means something; any other 0 would be taken
+// for "not set", which is the default.
+var mayBeZero = []string{"linger", "sys_interval", "queue_keep", "retained_keep", "server_keep_alive", "keep"}
+
+// zero refuses what is not above 0.
+func (s *settings) zero(path []any, text string) error {
+	return s.fault(path, "%s is %s; a bound is above 0", path[len(path)-2], text)
+}
+
 // numbers refuses what would be taken for "not set".
 func (s *settings) numbers() error {
 	w := &s.Limits
 	for name, n := range map[string]int{"receive_maximum": w.ReceiveMaximum, "window": w.Window, "topic_aliases": w.TopicAliases,
 		"queue_messages": w.QueueMessages, "pending_messages": w.PendingMessages, "inbox_events": w.InboxEvents, "inboxes": w.Inboxes,
 		"retained": w.Retained, "subscriptions": w.Subscriptions, "sessions": w.Sessions, "topic": w.Topic, "topic_levels": w.TopicLevels} {
-		if n < 0 {
-			return s.fault([]any{"limits", name, ""}, "%s is %d; a bound is above 0", name, n)
+		if path := []any{"limits", name, ""}; n < 0 || n == 0 && s.doc != nil && s.doc.Has("limits", name) {
+			return s.zero(path, strconv.Itoa(n))
 		}
 	}
 	for name, n := range map[string]int{"fixes": s.Locations.Fixes, "trackers": s.Locations.Trackers, "all_trackers": s.Locations.AllTrackers} {
-		if n < 0 {
-			return s.fault([]any{"locations", name, ""}, "%s is %d; a bound is above 0", name, n)
+		if path := []any{"locations", name, ""}; n < 0 || n == 0 && s.doc != nil && s.doc.Has("locations", name) {
+			return s.zero(path, strconv.Itoa(n))
 		}
 	}
 	if s.CPUs < 0 || s.CPUs > 1024 {

@@ -24,7 +24,11 @@ func TestConfigMistakes(t *testing.T) {
 		{"duration without a unit", "limits: {connect: 10}", `c.yaml:1:19: "10" is no duration; write it with a unit`},
 		{"text for a number", "limits: {window: many}", `c.yaml:1:18: window is a text; a number is wanted here`},
 		{"negative bound", "limits: {window: -1}", `c.yaml:1:18: window is -1; a bound is above 0`},
-		{"bound out of range", "limits: {receive_maximum: 70000}", `c.yaml:1:1: ReceiveMaximum 70000 is not in 1..65535`},
+		{"a bound of nothing", "limits: {window: 0}", `c.yaml:1:18: window is 0; a bound is above 0`},
+		{"a size of nothing", "limits: {queue_bytes: 0MB}", `c.yaml:1:23: queue_bytes is 0MB; a bound is above 0`},
+		{"a time of nothing", "limits: {session_expiry: 0s}", `c.yaml:1:26: session_expiry is 0s; a bound is above 0`},
+		{"a tracker's fixes", "locations: {fixes: 0}", `c.yaml:1:20: fixes is 0; a bound is above 0`},
+		{"bound out of range", "limits: {receive_maximum: 70000}", `c.yaml:1:27: receive_maximum 70000 is not in 1..65535`},
 		{"no scheme", "listen: 127.0.0.1:1883", `c.yaml:1:9: listen "127.0.0.1:1883" is no address; write it like mqtt://0.0.0.0:1883`},
 		{"wrong scheme", "listen: [http://127.0.0.1:1883]", `c.yaml:1:10: listen "http://127.0.0.1:1883": the scheme is mqtt, mqtts, ws or wss`},
 		{"TLS without a certificate", "listen: [mqtts://127.0.0.1:8883]", `c.yaml:1:10: listen "mqtts://127.0.0.1:8883" needs tls`},
@@ -139,9 +143,23 @@ func TestStarterShowsEverySetting(t *testing.T) {
 			t.Errorf("%s is not in the file that init writes", key)
 		}
 	}
+	for _, page := range []string{string(text), read(t, "../../docs/operations.md")} {
+		if least := "at least " + showSize(leastMemory); !strings.Contains(page, least) {
+			t.Errorf("a description of memory does not say %q", least)
+		}
+	}
 	if n := reflect.TypeFor[broker.Limits]().NumField(); n != reflect.TypeFor[limits]().NumField() {
 		t.Errorf("%d limits of the broker, %d keys below limits", n, reflect.TypeFor[limits]().NumField())
 	}
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }
 
 func settingsOf(t *testing.T, file string) *settings {
@@ -168,12 +186,9 @@ func keys(t reflect.Type) (all []string) {
 
 // docs/operations.md has every key.
 func TestEverySettingIsDocumented(t *testing.T) {
-	page, err := os.ReadFile("../../docs/operations.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := read(t, "../../docs/operations.md")
 	for _, key := range keys(reflect.TypeFor[config]()) {
-		if !strings.Contains(string(page), "`"+key+"`") {
+		if !strings.Contains(page, "`"+key+"`") {
 			t.Errorf("%s is not in docs/operations.md", key)
 		}
 	}

@@ -38,7 +38,11 @@ func (c *configCheckCmd) Run() error {
 	if _, err := loadCerts(s.TLS); err != nil {
 		return usageError{err}
 	}
-	fmt.Println("ok")
+	if c.Config == "" {
+		fmt.Println("ok: the flags and the defaults; -c FILE checks a configuration file")
+	} else {
+		fmt.Println("ok")
+	}
 	return nil
 }
 
@@ -67,7 +71,10 @@ func (c *configPrintCmd) Run() error {
 func (s *settings) inUse() config {
 	c, b := s.config, s.broker.WithDefaults()
 	c.Version = 1
-	c.Memory, c.Reserve = showSize(b.Memory), showSize(s.reserve(b))
+	c.Memory = showSize(b.Memory)
+	if n := s.reserve(b); n != 0 {
+		c.Reserve = showSize(n)
+	}
 	c.Linger, c.StopWithin, c.SysInterval = showSpan(max(b.Linger, 0)), showSpan(s.stopWithin), showSpan(max(b.SysInterval, 0))
 	if c.Log.Level == "" {
 		c.Log.Level = "info"
