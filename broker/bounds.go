@@ -175,7 +175,10 @@ func (o *oftenLog) warn(text string, args ...any) {
 	defer o.mu.Unlock()
 	l := o.line(text)
 	if now := time.Now(); now.Sub(l.at) >= time.Minute {
-		o.log.Warn(text, append(args, "more_since_last_line", l.more)...)
+		if l.more > 0 {
+			args = append(args, "more_since_last_line", l.more)
+		}
+		o.log.Warn(text, args...)
 		l.at, l.more = now, 0
 		return
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/geocast/geocast/hooks"
@@ -76,6 +78,16 @@ func (c *conn) logRefused(client, user string, err error) {
 		args = append(args, "err", err)
 	}
 	c.b.often.some(slog.LevelWarn, "connection refused", args...)
+}
+
+// logHandshake says that TLS failed: a certificate that one of the two does not trust,
+// or plain MQTT on the port of TLS. Who is only gone is no line: health checks are.
+func (c *conn) logHandshake(err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, syscall.ECONNRESET) {
+		return
+	}
+	c.b.stats.refusedConnects.Add(1)
+	c.b.often.some(slog.LevelWarn, "connection refused", "remote", c.remote(), "reason", "the TLS handshake failed", "err", err)
 }
 
 // who are the first fields of a client's lines.

@@ -99,6 +99,7 @@ func (c *conn) readTLS(s *socket) error {
 	err := c.elsewhere(func() error { return c.nc.(*tls.Conn).HandshakeContext(c.b.ctx) })
 	<-c.b.handshakes
 	if err != nil {
+		c.logHandshake(err)
 		return err
 	}
 	s.hasty = true
