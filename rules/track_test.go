@@ -24,6 +24,7 @@ func TestReadTrack(t *testing.T) {
 		{"csv: a name of digits stays a name", "who,tracker,lat,lon,tst\n007,1e3,48.1,11.5,1790000060.123\n", "007/1e3 48.1 11.5 tst=1790000060123 recv=0 acc=0"},
 		{"empty", "", "track: it is empty"},
 		{"csv: unknown column", "who,lat,lon,tts\n", `track: line 1: unknown column "tts"; did you mean "tst"?`},
+		{"csv: a column that is like none", "who,lat,lon,tst,vehicle_id\n", `track: line 1: unknown column "vehicle_id"; known are who, tracker, lat, lon, tst, recv, acc, alt, vel, cog, batt, event or id`},
 		{"csv: missing column", "who,lat,lon\n", `track: line 1: no column "tst"`},
 		{"csv: column twice", "lat,lon,tst,lat\n", `track: line 1: column "lat" stands there twice`},
 		{"csv: bad number", "who,lat,lon,tst\nann,x,11.5,1\n", "track: line 2: lat x is not a number"},

@@ -46,7 +46,11 @@ func readCSV(r io.Reader) ([]geo.Fix, error) {
 func checkColumns(columns []string) error {
 	for i, c := range columns {
 		if !slices.Contains(trackFields, c) {
-			return fmt.Errorf("track: line 1: unknown column %q%s", c, strictyaml.DidYouMean(c, trackFields))
+			hint := strictyaml.DidYouMean(c, trackFields)
+			if hint == "" {
+				hint = "; known are " + strictyaml.OneOf(trackFields)
+			}
+			return fmt.Errorf("track: line 1: unknown column %q%s", c, hint)
 		}
 		if slices.Contains(columns[:i], c) {
 			return fmt.Errorf("track: line 1: column %q stands there twice", c)

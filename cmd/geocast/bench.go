@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +45,8 @@ type benchRunCmd struct {
 
 // Help shows an example.
 func (benchRunCmd) Help() string {
-	return "Example: geocast bench run --pairs 100 --window 16 --messages 500000 --pid $(pgrep -f 'geocast serve')"
+	return `Example:
+  geocast bench run --messages 500000 --pid $(pgrep -f 'geocast serve')`
 }
 
 // Run runs one load.
@@ -80,6 +83,10 @@ disk in a temporary folder, with an fsync before each acknowledgement of what mu
 
 // Run runs all loads and prints the table.
 func (c *benchCompareCmd) Run() error {
+	loads := slices.DeleteFunc(c.loads(), func(l load) bool { return !strings.Contains(l.name, c.Only) })
+	if len(loads) == 0 {
+		return usageError{noneNamed(c.Only, c.loads(), func(l load) string { return l.name })}
+	}
 	brokers := []func() (*process, error){func() (*process, error) { return startGeocast("--memory", c.Memory) }}
 	names := []string{"geocast"}
 	if path, err := exec.LookPath(c.Mosquitto); err == nil {
@@ -92,15 +99,21 @@ func (c *benchCompareCmd) Run() error {
 	fmt.Print("geocast's one ordered core was applying commands.\n\n")
 	fmt.Println("| load | " + strings.Join(names, " | ") + " | ratio of CPU |")
 	fmt.Println("|---|" + strings.Repeat("---|", len(names)+1))
-	for _, l := range c.loads() {
-		if !strings.Contains(l.name, c.Only) {
-			continue
-		}
+	for _, l := range loads {
 		if err := c.row(l, brokers); err != nil {
 			return fmt.Errorf("%s: %w", l.name, err)
 		}
 	}
 	return nil
+}
+
+// noneNamed says which names there are for --only.
+func noneNamed[T any](only string, all []T, name func(T) string) error {
+	text := fmt.Sprintf("--only %q: no name holds this; there are", only)
+	for _, v := range all {
+		text += "\n  " + name(v)
+	}
+	return errors.New(text)
 }
 
 // row runs one load on each broker, round after round, and prints the medians.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,12 +31,14 @@ func (c *benchMemoryCmd) Run() error {
 	if err != nil {
 		return usageError{err}
 	}
+	strains := bench.Strains(c.Scale)
+	strains = slices.DeleteFunc(strains, func(s bench.Strain) bool { return !strings.Contains(s.Name, c.Only) })
+	if len(strains) == 0 {
+		return usageError{noneNamed(c.Only, bench.Strains(c.Scale), func(s bench.Strain) string { return s.Name })}
+	}
 	fmt.Printf("memory: %s\n\n| case | at most | let in | closed or refused | packets taken | the pair: p50, p99 |\n|---|---|---|---|---|---|\n", c.Memory)
 	failed := 0
-	for _, s := range bench.Strains(c.Scale) {
-		if !strings.Contains(s.Name, c.Only) {
-			continue
-		}
+	for _, s := range strains {
 		r, err := c.one(s)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)

@@ -8,6 +8,9 @@ import (
 	"slices"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/geocast/geocast/rules"
+	"github.com/geocast/geocast/strictyaml"
 )
 
 // version is set when a release is built.
@@ -43,9 +46,12 @@ func (helpFlag) BeforeReset(ctx *kong.Context) error {
 	return nil
 }
 
-// helpArgs lets -h be --help, for all but pub and sub.
+// helpArgs lets -h be --help, for pub and sub where no host follows, and help be so, too.
 func helpArgs(args []string) []string {
-	if len(args) > 0 && (args[0] == "pub" || args[0] == "sub") {
+	if len(args) > 0 && args[0] == "help" {
+		return append(slices.Clone(args[1:]), "--help")
+	}
+	if len(args) > 0 && (args[0] == "pub" || args[0] == "sub") && !slices.Equal(args[1:], []string{"-h"}) {
 		return args
 	}
 	args = slices.Clone(args)
@@ -65,9 +71,16 @@ func (e usageError) Unwrap() error { return e.err }
 
 func main() { os.Exit(run(os.Args[1:])) }
 
+// about is the help of the program itself.
+const about = `An MQTT broker that delivers by who you are and where you are.
+
+"geocast COMMAND --help" says more of a command, with an example. To begin:
+  geocast demo
+  geocast init ./my && geocast serve -c ./my/geocast.yaml`
+
 func newParser(c *cli) (*kong.Kong, error) {
 	return kong.New(c, kong.Name("geocast"), kong.Vars{"version": version},
-		kong.Description("An MQTT broker that delivers by who you are and where you are."), kong.UsageOnError(), kong.NoDefaultHelp())
+		kong.Description(about), kong.UsageOnError(), kong.NoDefaultHelp())
 }
 
 // run runs a command and returns the exit code: 0, 1 for a failure while
@@ -84,13 +97,23 @@ func run(args []string) int {
 		return 2
 	}
 	if err := ctx.Run(); err != nil {
-		if !errors.As(err, new(quietError)) {
-			fmt.Fprintln(os.Stderr, "geocast:", err)
-		}
+		complain(err)
 		if errors.As(err, new(usageError)) {
 			return 2
 		}
 		return 1
 	}
 	return 0
+}
+
+// complain prints an error. What is wrong in a file begins with its name, line and
+// column, as editors read it, also of the first of several faults.
+func complain(err error) {
+	switch {
+	case errors.As(err, new(quietError)):
+	case errors.As(err, new(rules.Faults)), errors.As(err, new(*strictyaml.Fault)):
+		fmt.Fprintln(os.Stderr, err)
+	default:
+		fmt.Fprintln(os.Stderr, "geocast:", err)
+	}
 }

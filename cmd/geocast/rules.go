@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"os"
+	"strings"
 
 	"github.com/geocast/geocast/hooks/users"
 	"github.com/geocast/geocast/rules"
@@ -45,10 +47,13 @@ func (c *rulesCheckCmd) Run() error {
 	return nil
 }
 
-// count is a number of things in words; only the regular plural is known.
+// count is a number of things in words; only regular plurals are known.
 func count(n int, what string) string {
-	if n == 1 {
+	switch {
+	case n == 1:
 		return "1 " + what
+	case strings.HasSuffix(what, "x"):
+		what += "e"
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
@@ -97,7 +102,11 @@ func (c *rulesTestCmd) Run() error {
 	if err != nil {
 		return usageError{err}
 	}
-	for _, e := range rules.Test(set, people, fixes) {
+	events := rules.Test(set, people, fixes)
+	if len(events) == 0 {
+		fmt.Fprintf(os.Stderr, "no event: %s, %s, %s\n", count(len(fixes), "fix"), count(len(set.Rules()), "rule"), count(len(set.Zones()), "zone"))
+	}
+	for _, e := range events {
 		for _, to := range e.Recipients {
 			fmt.Printf("%s\t%s\n", to, e.AppendJSON(nil, 0, "", e.Tst))
 		}

@@ -163,6 +163,9 @@ func (s *subCmd) subscribe(ctx context.Context, conn *client.Client, stderr io.W
 			s.Connection.debugf(stderr, "subscribed to %s at QoS %d", s.Topics[i], r)
 		}
 	}
+	if errors.Is(err, client.ErrRefused) && mqtt.Version(s.Connection.Level) != mqtt.V5 {
+		return fmt.Errorf("%w; with -V 5 it says why", err)
+	}
 	return err
 }
 

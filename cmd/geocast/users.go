@@ -62,6 +62,7 @@ func (c *usersAddCmd) Run() error {
 		return editError(err)
 	}
 	show(token)
+	tellReload()
 	return nil
 }
 
@@ -91,6 +92,7 @@ func (c *usersPasswdCmd) Run() error {
 		return editError(err)
 	}
 	show(token)
+	tellReload()
 	return nil
 }
 
@@ -103,7 +105,13 @@ type usersRmCmd struct {
 func (usersRmCmd) Help() string { return "Example: geocast users rm watch-7" }
 
 // Run removes the user.
-func (c *usersRmCmd) Run() error { return editError(users.Remove(c.File, c.Name)) }
+func (c *usersRmCmd) Run() error {
+	if err := users.Remove(c.File, c.Name); err != nil {
+		return editError(err)
+	}
+	tellReload()
+	return nil
+}
 
 type usersListCmd struct {
 	usersFile
@@ -177,7 +185,7 @@ type usersTopicCmd struct {
 }
 
 // Help shows an example.
-func (usersTopicCmd) Help() string { return "Example: geocast users topic 'ann smith'" }
+func (usersTopicCmd) Help() string { return "Example: geocast users topic '50%'" }
 
 // Run prints the topics.
 func (c *usersTopicCmd) Run() error {
@@ -207,6 +215,9 @@ func show(token string) {
 		fmt.Fprintln(os.Stderr, "This token is shown once; the users file holds its hash only.")
 	}
 }
+
+// tellReload says when a change holds.
+func tellReload() { fmt.Fprintln(os.Stderr, "A broker that runs reads the file on SIGHUP.") }
 
 // readPassword reads one line, from a terminal without echo and twice.
 func readPassword() ([]byte, error) {
