@@ -34,7 +34,7 @@ fuzz: ## every fuzz target for FUZZTIME
 bench-full: ## 15,000 idle connections of each kind, 15,000 clients back after kill -9, 1,000,000 retained topics, 1,000,000 messages for who is away, loads that are meant to break the memory bound, a start with 1,000,000 offline sessions and with 1,000,000 queued messages
 	$(GO) build -o bin/geocast ./cmd/geocast
 	./bin/geocast bench idle && ./bin/geocast bench idle --transport tls && ./bin/geocast bench idle --transport ws
-	./bin/geocast bench return && ./bin/geocast bench return --tls
+	./bin/geocast bench return && ./bin/geocast bench return --tls && ./bin/geocast bench return --tls --resume
 	./bin/geocast bench retained
 	./bin/geocast bench offline && ./bin/geocast bench offline --memory 512MB
 	./bin/geocast bench memory

@@ -59,6 +59,7 @@ func (c *benchIdleCmd) Run() error {
 type benchReturnCmd struct {
 	Clients int  `help:"Clients, each a user with a token, a session that lasts and a subscription to its inbox." default:"15000"`
 	TLS     bool `name:"tls" help:"Over TLS."`
+	Resume  bool `help:"Clients keep their TLS session tickets, and resume."`
 }
 
 // Help shows an example.
@@ -85,6 +86,9 @@ func (c *benchReturnCmd) Run() error {
 		Login: func(i int) (string, string) { return fleetUser(i), tokens[i] }}
 	if c.TLS {
 		scheme, f.Dial, f.Name = "mqtts", bench.DialTLS, f.Name+" over TLS, full handshakes"
+		if c.Resume {
+			f.Dial, f.Name = bench.DialTLSAgain(), strings.Replace(f.Name, "full handshakes", "resumed", 1)
+		}
 	}
 	address, err := freePort()
 	if err != nil {

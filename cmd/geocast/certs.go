@@ -14,10 +14,15 @@ import (
 type certs struct {
 	files   tlsConfig
 	current atomic.Pointer[tls.Config]
+	base    *tls.Config // of the listeners: its session tickets outlive a reload
 }
 
 func loadCerts(files tlsConfig) (*certs, error) {
 	c := &certs{files: files}
+	c.base = &tls.Config{
+		MinVersion:         tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current.Load(), nil },
+	}
 	t, err := c.read()
 	c.set(t)
 	return c, err
@@ -63,13 +68,10 @@ func readPair(cert, key string) (pair tls.Certificate, err error) {
 // set lets new connections have what was read.
 func (c *certs) set(t *tls.Config) { c.current.Store(t) }
 
-// config is nil without a certificate. Its session tickets outlive a reload.
+// config is that of all listeners; nil without a certificate.
 func (c *certs) config() *tls.Config {
 	if c.files.Cert == "" {
 		return nil
 	}
-	return &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current.Load(), nil },
-	}
+	return c.base
 }

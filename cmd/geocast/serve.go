@@ -123,6 +123,10 @@ func runBroker(s *settings, sig *signals) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wait(&wg, recheckWithin, func() { b.Recheck(nil) }) // the files may have changed since the sessions were stored
+	var tickets *ticketFile
+	if t := certs.config(); t != nil && s.broker.Data != "" {
+		tickets = keepTickets(t, s.broker.Data, log)
+	}
 	public, err := s.listen(b, certs, log)
 	if err != nil {
 		return errors.Join(err, b.Close())
@@ -134,6 +138,9 @@ func runBroker(s *settings, sig *signals) error {
 	quiet, stop := context.WithCancel(context.Background())
 	wg.Go(func() { giveBack(quiet, func() uint64 { n := b.Stats(); return n.Published + n.Delivered }) })
 	defer stop()
+	if tickets != nil {
+		wg.Go(func() { tickets.watch(quiet) })
+	}
 	return s.serve(sig, admin, b, log)
 }
 
