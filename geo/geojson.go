@@ -28,7 +28,7 @@ type object struct {
 func ParseGeoJSON(text []byte) ([]Zone, error) {
 	var o object
 	if err := json.Unmarshal(text, &o); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrGeoJSON, err)
+		return nil, fmt.Errorf("%w: %s%w", ErrGeoJSON, placeOf(text, err), err)
 	}
 	switch o.Type {
 	case "FeatureCollection":
@@ -51,6 +51,24 @@ func ParseGeoJSON(text []byte) ([]Zone, error) {
 		return []Zone{z}, nil
 	}
 	return nil, fmt.Errorf("%w: type %q is not of an area", ErrGeoJSON, o.Type)
+}
+
+// placeOf says in which line and column, in bytes, a text is no JSON.
+func placeOf(text []byte, err error) string {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	var read int64 // the last of these bytes is the wrong one
+	switch {
+	case errors.As(err, &syntax):
+		read = syntax.Offset
+	case errors.As(err, &kind):
+		read = kind.Offset
+	}
+	if read <= 0 || read > int64(len(text)) {
+		return ""
+	}
+	before := text[:read-1]
+	return fmt.Sprintf("line %d, column %d: ", bytes.Count(before, []byte("\n"))+1, len(before)-bytes.LastIndexByte(before, '\n'))
 }
 
 func (o *object) zone() (z Zone, ok bool, err error) {
