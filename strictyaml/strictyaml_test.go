@@ -32,6 +32,10 @@ func TestDecodeFaults(t *testing.T) {
 		{"books: [b]", "f.yaml:1:8: books is a list; a mapping (key: value) is wanted here"}, {"size: x", "f.yaml:1:7: size is a text; a number is wanted here"},
 		{"open: x", "f.yaml:1:7: open is a text; true or false is wanted here"}, {"name: {a: b}", "f.yaml:1:7: name is a mapping; a text is wanted here"}, {"tags: {a: b}", "f.yaml:1:7: tags is a mapping; a text is wanted here"},
 		{"shops: {a: [b]}", "f.yaml:1:12: a is a list; a text is wanted here"}, {"name: x\n---\nname: y", "f.yaml:3:1: a file holds one document"}, {"name: [", "f.yaml:1:7: "},
+		{"books: {b: {pages: [1]}\nname: x", "f.yaml:2:1: ',' or '}' must be specified; is a { before it not closed?"},
+		{"tags: [a, b\nname: x", "f.yaml:2:1: ',' or ']' must be specified; is a [ before it not closed?"},
+		{"name: a: b", "f.yaml:1:7: mapping value is not allowed in this context; is the line indented as those around it, and"},
+		{"name:x\nopen: true", "f.yaml:1:1: unexpected key name; is the line indented as those around it, and a space behind the colon?"},
 		{"x", "f.yaml:1:1: this file is a text; wanted is a mapping with the keys name, open,"}, {strings.Repeat("- ", 500) + "x", "f.yaml:1:1: nested too deep"},
 	} {
 		t.Run(row.text, func(t *testing.T) {

@@ -118,8 +118,25 @@ func syntax(name string, text []byte, err error) *Fault {
 		f.Text += `; in double quotes \ begins one: write 'C:\data' in single ones`
 	case bytes.HasPrefix(rows[at], []byte("\t")):
 		f.Text = "a tab; YAML is indented with spaces"
+	default:
+		f.Text += behind(f.Text)
 	}
 	return f
+}
+
+// behind is what an operator mostly did where the YAML package says text.
+func behind(text string) string {
+	for _, h := range []struct{ part, hint string }{
+		{"',' or '}' must be", "; is a { before it not closed?"},
+		{"',' or ']' must be", "; is a [ before it not closed?"},
+		{"value is not allowed in this context", "; is the line indented as those around it, and each bracket closed once? A text with a colon stands in quotes"},
+		{"unexpected key name", "; is the line indented as those around it, and a space behind the colon?"},
+	} {
+		if strings.Contains(text, h.part) {
+			return h.hint
+		}
+	}
+	return ""
 }
 
 // fault makes a *Fault of what the YAML package says.
