@@ -23,7 +23,7 @@ type object struct {
 // ParseGeoJSON reads the areas of a GeoJSON text (RFC 7946): a geometry, a Feature
 // or a FeatureCollection, of Polygon and MultiPolygon; other geometries are left
 // out. Published data has specks where a ring
-// crosses itself: unlike NewPolygon this takes them, by the even-odd rule. A zone's ID is the feature's property id or name, or its id, else empty;
+// crosses itself: unlike NewPolygon this takes them, by the even-odd rule. A zone's ID is the feature's property id, name or NAME, or its id, else empty;
 // its Tags are the property tags. Rings may turn either way.
 func ParseGeoJSON(text []byte) ([]Zone, error) {
 	var o object
@@ -93,7 +93,7 @@ func (o *object) zone() (z Zone, ok bool, err error) {
 }
 
 func (o *object) name() string {
-	for _, v := range []any{o.Properties["id"], o.Properties["name"], o.ID} {
+	for _, v := range []any{o.Properties["id"], o.Properties["name"], o.Properties["NAME"], o.ID} { // capitals are those of shapefiles
 		switch v := v.(type) {
 		case string:
 			return v

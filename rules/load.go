@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -222,7 +223,29 @@ func (l *loader) zoneHint(name string, names []string) string {
 	if len(l.tagged(name)) > 0 {
 		return fmt.Sprintf("; it is a tag: write {tag: %s}", name)
 	}
-	return ""
+	return l.featureHint(name)
+}
+
+// featureHint says which features the file of a zone has.
+func (l *loader) featureHint(name string) string {
+	file, _, ok := strings.Cut(name, "/")
+	if !ok {
+		return ""
+	}
+	var features []string
+	for i := range l.zones {
+		if strings.HasPrefix(l.zones[i].ID, file+"/") {
+			features = append(features, l.zones[i].ID)
+		}
+	}
+	const most = 3
+	switch {
+	case len(features) == 0:
+		return ""
+	case len(features) > most:
+		return fmt.Sprintf("; there are %s and %d more", strings.Join(features[:most], ", "), len(features)-most)
+	}
+	return "; there are " + strings.Join(features, ", ")
 }
 
 func (l *loader) tagged(tag string) []int {

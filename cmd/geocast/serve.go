@@ -232,9 +232,18 @@ func logFaults(log *slog.Logger, err error) {
 	}
 }
 
+// readable writes a duration in JSON as in text, with its unit: else it is nanoseconds.
+func readable(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.StringValue(a.Value.Duration().String())
+	}
+	return a
+}
+
 func (s *settings) logger(out io.Writer) *slog.Logger {
 	o := &slog.HandlerOptions{Level: s.level}
 	if s.Log.Format == "json" {
+		o.ReplaceAttr = readable
 		return slog.New(slog.NewJSONHandler(out, o))
 	}
 	return slog.New(slog.NewTextHandler(out, o))
