@@ -33,6 +33,17 @@ Writes geocast.yaml, users.yaml, acl.yaml and rules.yaml with comments, and prin
 No file that is there is touched.`
 }
 
+// next says what to do after init, with the program as it was called: it need not be
+// in PATH. The last line raises the event came-home of the rules.
+const next = `
+The token of user admin, shown this once: %[1]s
+
+Next, in three terminals: the broker, who listens, and who comes home:
+  %[3]s serve -c %[2]s
+  %[3]s sub -u admin -P %[1]s -i laptop -q 1 -t users/admin/inbox
+  %[3]s pub -u admin -P %[1]s -i phone -q 1 -t users/admin/location -m '{"lat":48.2082,"lon":16.3738}'
+`
+
 // Run writes the files.
 func (c *initCmd) Run() error {
 	token, stored := users.NewToken()
@@ -54,8 +65,7 @@ func (c *initCmd) Run() error {
 		}
 		fmt.Println("wrote", filepath.Join(c.Dir, name))
 	}
-	fmt.Printf("\nThe token of user admin, shown this once: %s\n\nNext:\n  geocast serve -c %s\n  geocast sub -u admin -P %s -i laptop -q 1 -t users/admin/inbox\n",
-		token, filepath.Join(c.Dir, "geocast.yaml"), token)
+	fmt.Printf(next, token, filepath.Join(c.Dir, "geocast.yaml"), os.Args[0])
 	return nil
 }
 
