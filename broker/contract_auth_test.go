@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -234,4 +236,53 @@ func subscriptionsAreAskedAboutOnce(t *testing.T) {
 		t.Errorf("asked %d times", n)
 	}
 	c.want("x", "on")
+}
+
+func slowAuthorizersHoldUpTheirPublisher(t *testing.T) {
+	let, asked := make(chan struct{}), make(chan struct{}, 1)
+	slow := authorizer(func(r *hooks.Request) error {
+		if r.Topic == "slow" {
+			asked <- struct{}{}
+			<-let
+		}
+		return nil
+	})
+	letIn := sync.OnceFunc(func() { close(let) })
+	_, addr := start(t, broker.Config{Hooks: []any{slow, prompt{func(*hooks.Request) error { return nil }}}})
+	t.Cleanup(letIn) // before the broker closes
+	c := join(t, addr, "c")
+	c.publish("slow", "x", 1, 1)
+	<-asked
+	for i := range 2 * runtime.GOMAXPROCS(0) { // some of them are read by whoever reads c
+		join(t, addr, fmt.Sprint(i)).say("t", "x")
+	}
+	letIn()
+	c.wantAck(mqtt.PUBACK, 1)
+}
+
+func promptAuthorizersNeedNoWorker(t *testing.T) {
+	let, in := make(chan struct{}), make(chan struct{})
+	g := &gate{filters: "held", look: func(context.Context, *hooks.Publish, hooks.Reader) error { in <- struct{}{}; <-let; return nil }}
+	p := prompt{func(r *hooks.Request) error {
+		if r.Topic == denied {
+			return &hooks.Refusal{Text: "no"}
+		}
+		return nil
+	}}
+	letIn := sync.OnceFunc(func() { close(let) })
+	_, addr := start(t, broker.Config{Hooks: []any{g, p}})
+	t.Cleanup(letIn)
+	c := join(t, addr, "c")
+	all := make([]*client, 4*runtime.GOMAXPROCS(0))
+	for i := range all {
+		all[i] = join(t, addr, fmt.Sprint(i))
+		all[i].publish("held", "x", 1, 1)
+		<-in
+	}
+	c.say("t", "x") // though all workers are held
+	c.refusedAt(1, func(*mqtt.Publish) {})
+	letIn()
+	for _, c := range all {
+		c.wantAck(mqtt.PUBACK, 1)
+	}
 }

@@ -29,8 +29,13 @@ var contract = []sentence{
 	{"Authorizer", "Authorizer says whether a request is allowed: nil is yes, an error (best a *Refusal) is no.", anyNoIsFinal},
 	{"Authorizer", "Any no is final, whatever others say, at every protocol level and QoS, for wills and after topic aliases.", anyNoIsFinal},
 	{"Authorizer", "A panic is a no, too; it is logged, as is an error that is no *Refusal.", brokenAuthorizersSayNo},
-	{"Authorizer", "It runs on a worker, on a connection's reader or, for a will that is sent and after Broker.Recheck, inside the core; it must be safe for concurrent use and not block.", willsAreAskedAboutTwice},
+	{"Authorizer", "It runs on a worker or, for a will that is sent and after Broker.Recheck, inside the core; it must be safe for concurrent use and not block.", willsAreAskedAboutTwice},
+	{"Authorizer", "One that is slow holds up its publisher, and others only when it has all workers.", slowAuthorizersHoldUpTheirPublisher},
 	{"Authorizer", "A subscription is asked about when it is made, and after Broker.Recheck; not again when its session goes on.", subscriptionsAreAskedAboutOnce},
+
+	{"Prompt", "Prompt is an Authorizer that answers from memory, within about a microsecond, and takes no lock that another goroutine holds for long.", promptAuthorizersNeedNoWorker},
+	{"Prompt", "If all of a broker's are, whoever reads a connection asks about its publishes, at less cost than a worker; it reads others, too, which wait meanwhile.", promptAuthorizersNeedNoWorker},
+	{"Prompt", "Prompt says so; it is not called.", promptAuthorizersNeedNoWorker},
 
 	{"Reader", "Reader reads a hook's committed records from the store, and no other hook's.", readersSeeWhatIsCommitted},
 	{"Reader", "It may block on the disk, and is safe for concurrent use.", readersSeeWhatIsCommitted},

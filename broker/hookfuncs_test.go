@@ -19,6 +19,11 @@ type authorizer func(r *hooks.Request) error
 
 func (f authorizer) Authorize(r *hooks.Request) error { return f(r) }
 
+// prompt is one that waits for nothing.
+type prompt struct{ authorizer }
+
+func (prompt) Prompt() { panic("it is called") }
+
 type gate struct {
 	filters string
 	look    func(ctx context.Context, p *hooks.Publish, r hooks.Reader) error

@@ -17,17 +17,21 @@ import (
 type hookSet struct {
 	authenticators []hooks.Authenticator
 	authorizers    []hooks.Authorizer
+	prompt         bool // all of them are
 	observers      []*observer
 	gates          []*gate
 }
 
 func sortHooks(all []any) (h hookSet) {
+	h.prompt = true
 	for _, x := range all {
 		if a, ok := x.(hooks.Authenticator); ok {
 			h.authenticators = append(h.authenticators, a)
 		}
 		if a, ok := x.(hooks.Authorizer); ok {
 			h.authorizers = append(h.authorizers, a)
+			_, prompt := x.(hooks.Prompt)
+			h.prompt = h.prompt && prompt
 		}
 		if g, ok := x.(hooks.Gate); ok {
 			h.gates = append(h.gates, newGate(g, hookName(x)))

@@ -228,11 +228,20 @@ func (c *conn) parse(b []byte, reader bool) (rest []byte, err error) {
 	return nil, c.remember(b)
 }
 
-// light reports whether a packet may be one for the reader: a publish (if no
-// Gate wants to see it), an acknowledgement or a ping of a connected client.
+// light reports whether a packet may be one for the reader: a publish (if all
+// Authorizers are prompt, and no Gate wants to see it), an acknowledgement or a ping of a
+// connected client.
 func (c *conn) light(first byte) bool {
-	t := mqtt.Type(first >> 4)
-	return c.connected && (t >= mqtt.PUBLISH && t <= mqtt.PUBCOMP || t == mqtt.PINGREQ)
+	if !c.connected {
+		return false
+	}
+	switch mqtt.Type(first >> 4) {
+	case mqtt.PUBLISH:
+		return c.b.hooks.prompt
+	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP, mqtt.PINGREQ:
+		return true
+	}
+	return false
 }
 
 // remember keeps the beginning of a packet for the next read. That of a large one

@@ -10,7 +10,8 @@
 //   - [Applier] runs inside the core: what it writes commits with the publish.
 //   - [Observer] hears of what has been committed, and delays nothing.
 //
-// A hook that owns topics of its own, beside, is a [Tree].
+// A hook that owns topics of its own, beside, is a [Tree]; an Authorizer that waits for
+// nothing is a [Prompt] one.
 //
 // The broker itself knows no rules and no chat; both come in through here, and
 // a broker without hooks is a complete plain MQTT broker.
@@ -123,12 +124,22 @@ type Request struct {
 // Authorizer says whether a request is allowed: nil is yes, an error (best a
 // *Refusal) is no. Any no is final, whatever others say, at every protocol level and
 // QoS, for wills and after topic aliases. A panic is a no, too; it is logged, as is
-// an error that is no *Refusal. It runs on a worker, on a connection's reader or, for a
-// will that is sent and after Broker.Recheck, inside the core; it must be safe for
-// concurrent use and not block. A subscription is asked about when it is made, and
+// an error that is no *Refusal. It runs on a worker or, for a will that is sent and after
+// Broker.Recheck, inside the core; it must be safe for concurrent use and not block. One
+// that is slow holds up its publisher, and others only when it has all workers. A subscription is asked about when it is made, and
 // after Broker.Recheck; not again when its session goes on.
 type Authorizer interface {
 	Authorize(r *Request) error
+}
+
+// Prompt is an Authorizer that answers from memory, within about a microsecond, and takes
+// no lock that another goroutine holds for long. If all of a broker's are, whoever reads a
+// connection asks about its publishes, at less cost than a worker; it reads others, too,
+// which wait meanwhile.
+type Prompt interface {
+	Authorizer
+	// Prompt says so; it is not called.
+	Prompt()
 }
 
 // Publish is one publish on its way through the hooks.

@@ -34,7 +34,7 @@ type ACL struct {
 	entries []entry
 }
 
-var _ hooks.Authorizer = (*ACL)(nil)
+var _ hooks.Prompt = (*ACL)(nil)
 
 // entry is one allow, deny or gateway.
 type entry struct {
@@ -296,6 +296,9 @@ func (a *ACL) Authorize(r *hooks.Request) error {
 	}
 	return refusal(r)
 }
+
+// Prompt says that Authorize waits for nothing: it is a hooks.Prompt.
+func (a *ACL) Prompt() {}
 
 // Decide says what the file says about a request: nothing (decided is false), yes,
 // or no (a *hooks.Refusal). tree says that the topic is in a tree of a hook, or that

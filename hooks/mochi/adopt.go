@@ -78,7 +78,7 @@ func (a authenticator) Authenticate(_ context.Context, c *hooks.Credentials) (ho
 
 type authorizer struct{ h server.Hook }
 
-// Authorize asks OnACLCheck.
+// Authorize asks OnACLCheck, which may be slow: this is no hooks.Prompt.
 func (a authorizer) Authorize(r *hooks.Request) error {
 	if !a.h.OnACLCheck(shown(r.Identity.User, r.Identity.Client, ""), r.Topic, r.Action == hooks.Write) {
 		return &hooks.Refusal{Reason: mqtt.NotAuthorized, Text: "hook " + a.h.ID() + " does not allow " + r.Topic}

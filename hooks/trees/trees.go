@@ -60,8 +60,8 @@ type Hook struct {
 }
 
 var (
-	_ hooks.Authorizer = (*Hook)(nil)
-	_ hooks.WideTree   = (*Hook)(nil)
+	_ hooks.Prompt   = (*Hook)(nil)
+	_ hooks.WideTree = (*Hook)(nil)
 )
 
 // New returns a Hook. A tree exists if one of the others is an Applier with a
@@ -124,6 +124,10 @@ func (h *Hook) Authorize(r *hooks.Request) error {
 	_, err := h.decide(h.policy.Load(), r)
 	return err
 }
+
+// Prompt says that Authorize waits for nothing: it is a hooks.Prompt. So must be the
+// Policy's functions and Entries.
+func (h *Hook) Prompt() {}
 
 // What decides a request.
 const (
