@@ -5,7 +5,7 @@ LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help run demo test race vet fmt lint examples check fuzz bench bench-geo bench-full
 help: ## what there is to make
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -hE '^[a-z -]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 run demo: ## build, and show real buses, rules, phones and a kill -9 over TCP
 	$(GO) build -o bin/geocast ./cmd/geocast
 	./bin/geocast demo

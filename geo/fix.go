@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -162,7 +163,7 @@ func reports(b []byte) ([]read, error) {
 func one(b []byte, unmarshal func([]byte, any) error) ([]read, error) {
 	var r read
 	if err := r.unmarshal(b, unmarshal); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPayload, err)
+		return nil, fmt.Errorf("%w: %s", ErrPayload, misread(err))
 	}
 	return []read{r}, nil
 }
@@ -181,10 +182,35 @@ func many[R ~[]byte](b []byte, unmarshal func([]byte, any) error) ([]read, error
 	rs := make([]read, len(raw))
 	for i, m := range raw {
 		if err := rs[i].unmarshal(m, unmarshal); err != nil {
-			rs[i].err = "not a report: " + err.Error()
+			rs[i].err = "not a report: " + misread(err)
 		}
 	}
 	return rs, nil
+}
+
+// misread says of a field what was wanted in its place, in words of the sender's: they
+// go out as the reason of a refusal.
+func misread(err error) string {
+	var inJSON *json.UnmarshalTypeError
+	var inCBOR *cbor.UnmarshalTypeError
+	field, wanted, got := "", "", ""
+	switch {
+	case errors.As(err, &inJSON):
+		field, wanted, got = inJSON.Field, inJSON.Type.Kind().String(), inJSON.Value
+	case errors.As(err, &inCBOR):
+		field, wanted, got = inCBOR.StructFieldName, inCBOR.GoType, inCBOR.CBORType
+	default:
+		return err.Error()
+	}
+	switch field = field[strings.LastIndexByte(field, '.')+1:]; {
+	case field == "":
+		return fmt.Sprintf("an object is wanted, not %.40s", got)
+	case wanted == "float64":
+		return fmt.Sprintf("%s: a number is wanted, not %.40s", field, got)
+	case wanted == "string":
+		return fmt.Sprintf("%s: a text is wanted, not %.40s", field, got)
+	}
+	return fmt.Sprintf("%s: not %.40s", field, got)
 }
 
 // silent reports whether it is an OwnTracks message that has no position of the
@@ -292,7 +318,7 @@ func (r *report) feature() (why string) {
 	if len(r.Props) > 0 && string(r.Props) != "null" {
 		var p report
 		if err := json.Unmarshal(r.Props, &p); err != nil {
-			return "the feature's properties: " + err.Error()
+			return "the feature's properties: " + misread(err)
 		}
 		*r = p
 	}
