@@ -122,6 +122,7 @@ type feed struct {
 	qos    byte
 	subIDs []uint32 // of the filters that opened it [MQTT-3.3.4-3]
 	open   []uint64 // read and not yet acknowledged, rising
+	quiet  bool     // its SUBACK has not left
 }
 
 // inboxFilters are the filters that open the session's own inbox.
@@ -174,6 +175,7 @@ func (c *core) openInbox(s *session) {
 		c.keepInbox(u, c.clock.now)
 	}
 	c.feed(s, u)
+	s.inbox.quiet = true
 }
 
 // feed lets a session read an inbox from its device's cursor on. That of a device which
@@ -192,7 +194,7 @@ func (c *core) rewind(s *session) {
 	f := s.inbox
 	f.read = store.Pos(f.user.cursors[s.key.client].at)
 	f.done, f.liveAt, f.queue.open, f.open = store.Pos(f.user.done), 0, nil, nil
-	f.live, f.reading, f.loaded, f.ended = false, false, true, false
+	f.live, f.reading, f.loaded, f.ended, f.quiet = false, false, true, false, false
 }
 
 // closeInbox ends a session's feed; the device keeps its cursor.
@@ -248,7 +250,7 @@ func (c *core) trimInbox(u *user) {
 // readInbox reads the next page of the session's inbox; see readOn.
 func (c *core) readInbox(s *session) {
 	f := s.inbox
-	if f == nil || f.reading || f.live {
+	if f == nil || f.reading || f.live || f.quiet {
 		return
 	}
 	if f.read >= f.done && f.ended {

@@ -65,6 +65,7 @@ func (c *core) reopenInbox(s *session) {
 	c.dropCursor(u, s.key.client)
 	c.closeInbox(s)
 	c.openInbox(s)
+	s.inbox.quiet = false // there is no SUBACK to wait for
 }
 
 func (c *core) dropCursor(u *user, client string) {

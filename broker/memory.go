@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"time"
 
@@ -25,19 +27,41 @@ const (
 // collection found in use, and stacks.
 var held = []string{"/gc/heap/live:bytes", "/memory/classes/heap/stacks:bytes"}
 
+// What a collection found is stale after staleAfter while it makes the broker crowded: who
+// is refused allocates nothing, so that the next one would not come. If that finds no
+// less, it is good for twice as long, up to staleMost.
+const (
+	staleAfter = time.Second
+	staleMost  = 30 * time.Second
+)
+
 // watchMemory looks ten times a second until the broker ends.
 func (b *Broker) watchMemory() {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
+	stale := staleAfter
 	for {
 		select {
 		case <-tick.C:
 			b.lookAtMemory()
+			if !b.crowded.Load() {
+				stale = staleAfter
+			} else if sinceCollection() > stale {
+				runtime.GC()
+				stale = min(2*stale, staleMost)
+			}
 			b.hurry()
 		case <-b.ctx.Done():
 			return
 		}
 	}
+}
+
+// sinceCollection is how long ago the last garbage collection was.
+func sinceCollection() time.Duration {
+	var s debug.GCStats
+	debug.ReadGCStats(&s)
+	return time.Since(s.LastGC)
 }
 
 func (b *Broker) lookAtMemory() {

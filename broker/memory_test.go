@@ -56,7 +56,7 @@ func (c *client) asks(filter string) mqtt.Reason {
 // more than one commit usually holds.
 func TestASessionWithManyLongFiltersEnds(t *testing.T) {
 	runtime.GC() // what other tests have left counts against so little memory
-	_, addr := start(t, broker.Config{Data: t.TempDir(), Memory: 64 << 20, Limits: broker.Limits{Topic: 60_000}})
+	_, addr := start(t, broker.Config{Data: t.TempDir(), Memory: 192 << 20, Limits: broker.Limits{Topic: 60_000}})
 	c := dial(t, addr, mqtt.V5)
 	c.connect("c", lasting)
 	for i := range 60 {
@@ -195,4 +195,17 @@ func TestLargePacketsWaitForRoom(t *testing.T) {
 	if s := b.Stats(); s.Malformed != 0 {
 		t.Errorf("%d were closed", s.Malformed)
 	}
+}
+
+// What was used for a moment keeps nobody out for longer: a broker that refuses
+// allocates so little that no collection would come by itself.
+func TestMemoryThatIsFreeAgainIsSeen(t *testing.T) {
+	log := &logText{}
+	start(t, broker.Config{Memory: 192 << 20, Log: log.logger()})
+	used := make([]byte, 180<<20)
+	runtime.GC()
+	until(t, "it is crowded", func() bool { return log.have("memory is nearly used up") })
+	runtime.KeepAlive(used)
+	used = nil
+	until(t, "it is not any more", func() bool { return log.have("there is memory again") })
 }

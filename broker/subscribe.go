@@ -36,6 +36,9 @@ func (c *core) subscribe(s *session, p *subscription) bool {
 	}
 	c.emit(cn, kept, effect{do: func() {
 		c.write(cn, func(dst []byte) []byte { return mqtt.AppendSuback(dst, &ack, cn.version) })
+		if s.active != nil && s.inbox != nil {
+			s.inbox.quiet = false
+		}
 		c.startReplays(s, cn, fresh)
 		for _, f := range system {
 			c.sendSys(s, f)
