@@ -80,12 +80,15 @@ func TestStrangers(t *testing.T) {
 rules:
   a: {who: {user: van7, tag: childd}, when: {enter: z}, to: [self, {user: mum}, {users: [dad, mom]}]}
   b: {who: {role: driver}, when: {near: {within: 1m, of: {group: creww}}}, to: {within: 1km, of: subject, role: drvier}}
+  c: {who: {group: driver}, when: {enter: z}, to: {user: stranger}}
 `)
 	people := rules.NewRoster([]rules.Person{{Name: "mum", Tags: []string{"child"}}, {Name: "dad", Role: "driver", Groups: []string{"crew"}}})
-	want := `rules.yaml:4:30: nobody has the tag "childd"
-rules.yaml:4:95: user "mom" is not known
-rules.yaml:5:66: nobody has the group "creww"
-rules.yaml:5:113: nobody has the role "drvier"`
+	want := `rules.yaml:4:30: nobody has the tag "childd"; did you mean "child"?
+rules.yaml:4:95: user "mom" is not known; did you mean "mum"?
+rules.yaml:5:66: nobody has the group "creww"; did you mean "crew"?
+rules.yaml:5:113: nobody has the role "drvier"; did you mean "driver"?
+rules.yaml:6:20: nobody has the group "driver"; it is a role: write {role: driver}
+rules.yaml:6:58: user "stranger" is not known`
 	if got := set.Strangers(people).Error(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

@@ -1,6 +1,9 @@
 package rules
 
-import "slices"
+import (
+	"maps"
+	"slices"
+)
 
 // A Roster is a fixed list of people, for tests and replays and for what a users file declares. It is immutable and safe for
 // concurrent use. The zero value knows nobody.
@@ -53,3 +56,16 @@ func (r *Roster) Role(name string) []string { return r.role[name] }
 
 // Tag implements [People].
 func (r *Roster) Tag(name string) []string { return r.tag[name] }
+
+// words are the names of users, or the groups, roles or tags that somebody has, sorted.
+func (r *Roster) words(kind string) []string {
+	switch kind {
+	case "group":
+		return slices.Sorted(maps.Keys(r.group))
+	case "role":
+		return slices.Sorted(maps.Keys(r.role))
+	case "tag":
+		return slices.Sorted(maps.Keys(r.tag))
+	}
+	return slices.Sorted(maps.Keys(r.people))
+}

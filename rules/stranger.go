@@ -1,5 +1,11 @@
 package rules
 
+import (
+	"slices"
+
+	"github.com/geocast/geocast/strictyaml"
+)
+
 // A mention is a group, role or tag that a rule names, or a user whom it tells.
 type mention struct {
 	file         string
@@ -37,7 +43,24 @@ func (m *mention) unknown(people People) string {
 	case known:
 		return ""
 	case m.kind == "user":
-		return "user \"" + m.name + "\" is not known"
+		return "user \"" + m.name + "\" is not known" + m.hint(people)
 	}
-	return "nobody has the " + m.kind + " \"" + m.name + "\""
+	return "nobody has the " + m.kind + " \"" + m.name + "\"" + m.hint(people)
+}
+
+// hint is what may have been meant, where all people are known by name.
+func (m *mention) hint(people People) string {
+	r, ok := people.(*Roster)
+	if !ok {
+		return ""
+	}
+	if hint := strictyaml.DidYouMean(m.name, r.words(m.kind)); hint != "" {
+		return hint
+	}
+	for _, kind := range []string{"user", "group", "role", "tag"} {
+		if slices.Contains(r.words(kind), m.name) {
+			return "; it is a " + kind + ": write {" + kind + ": " + m.name + "}"
+		}
+	}
+	return ""
 }

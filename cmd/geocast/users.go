@@ -58,8 +58,12 @@ func (c *usersAddCmd) Run() error {
 		return err
 	}
 	u.Role, u.Groups, u.Tags, u.Contacts = c.Role, c.Group, c.Tag, c.Contact
+	_, missing := os.Stat(c.File)
 	if err := users.Add(c.File, c.Name, u); err != nil {
 		return editError(err)
+	}
+	if missing != nil { // perhaps a folder's that was not meant
+		fmt.Fprintln(os.Stderr, c.File, "is new.")
 	}
 	show(token)
 	tellReload()
