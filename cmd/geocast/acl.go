@@ -24,13 +24,20 @@ type aclCheckCmd struct {
 }
 
 // Help shows an example.
-func (aclCheckCmd) Help() string { return "Example: geocast acl check acl.yaml" }
+func (aclCheckCmd) Help() string {
+	return `Example: geocast acl check acl.yaml
+
+What is granted in the topics of users and nobody gets by it is told, too, and is no error.`
+}
 
 // Run checks the file.
 func (c *aclCheckCmd) Run() error {
 	a, err := acl.Load(c.File)
 	if err != nil {
 		return usageError{err}
+	}
+	for _, line := range a.Void() {
+		fmt.Fprintln(os.Stderr, line)
 	}
 	if a.Len() == 1 {
 		fmt.Println("ok: 1 entry")

@@ -328,3 +328,21 @@ acl:
 		}
 	}
 }
+
+// What an allow can't give is told, with its line.
+func TestVoid(t *testing.T) {
+	for entry, want := range map[string]string{
+		"allow: {user: x, write: users/+/location}":            "acl.yaml:1: write: users/+/location lets nobody",
+		"allow: {user: x, write: [a, 'owntracks/#']}":          "acl.yaml:1: write: owntracks/# lets nobody",
+		"allow: {user: x, read: users/+/inbox}":                "acl.yaml:1: read: users/+/inbox shows nobody",
+		"allow: {user: x, write: users/%u/location}":           "",
+		"allow: {user: x, read: [users/%u/inbox, users/#, a]}": "",
+		"deny: {user: x, read: users/+/inbox, write: users/#}": "",
+		"gateway: {user: x, for: y, may: [location]}":          "",
+	} {
+		lines := parse(t, "acl: [{"+entry+"}]").Void()
+		if got := strings.Join(lines, "\n"); !strings.HasPrefix(got, want) || want == "" && got != "" || len(lines) > 1 {
+			t.Errorf("%s: %q, want %q", entry, got, want)
+		}
+	}
+}
