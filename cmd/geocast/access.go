@@ -85,10 +85,13 @@ func (c *contents) near() rules.People {
 	return c.policy.People
 }
 
-// warn logs whom the rules name and the users file has not, and which rules nobody can raise.
+// warn logs whom the rules and the users file name and the latter has not, and which rules nobody can raise.
 func (c *contents) warn() {
 	if c.users == nil {
 		return
+	}
+	for _, s := range c.users.Strangers() {
+		slog.Warn("the users file names what it has not", "text", s)
 	}
 	for _, s := range c.set.Strangers(c.policy.People) {
 		slog.Warn("a rule names somebody whom the users file has not", "rule", s.Error())

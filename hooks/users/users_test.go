@@ -157,3 +157,15 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("users:\n  ann: {token: x, attrs: {a: 1}}\ngroups: {g: {share: location}}\n"))
 	f.Fuzz(func(_ *testing.T, text []byte) { _, _ = users.Parse("users.yaml", text) })
 }
+
+// What a users file names and has not is told, with what may have been meant.
+func TestStrangers(t *testing.T) {
+	f, err := users.Parse("users.yaml", []byte("users:\n  ann: {contacts: [bob, bbo, zoe], groups: [climb]}\n  bob: {}\ngroups:\n  climb: {share: location}\n  clmib: {share: location}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`ann has the contact "bbo", who is no user; did you mean "bob"?`, `ann has the contact "zoe", who is no user`, `nobody is in the group "clmib"; did you mean "climb"?`}
+	if got := f.Strangers(); !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
