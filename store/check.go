@@ -29,7 +29,7 @@ func checkFiles(dir string) error {
 	if was == stateOpen && len(memtables) == 0 {
 		return damaged(filepath.Join(dir, "*.mem"), "none is there, though the last process did not end well: what was acknowledged last was in it")
 	}
-	if err := dropUnborn(was, memtables, match(dir, "*.vlog")); err != nil {
+	if err := dropEmpty(was, memtables, match(dir, "*.vlog")); err != nil {
 		return err
 	}
 	tables := match(dir, "*.sst")
@@ -68,11 +68,13 @@ func checkFiles(dir string) error {
 	return nil
 }
 
-// dropUnborn removes the newest write-ahead file and value log if they are empty: a kill
-// came between their making and their first byte.
-func dropUnborn(was string, memtables, values []string) error {
+// dropEmpty removes write-ahead files and value logs that are empty: a kill came between
+// their making and their first byte, or while Badger was removing them, which it does by
+// cutting them first. A store that was closed leaves none, and one that is open has one
+// that is not.
+func dropEmpty(was string, memtables, values []string) error {
 	for _, names := range [][]string{memtables, values} {
-		for i, name := range names {
+		for _, name := range names {
 			fi, err := os.Stat(name)
 			if err != nil {
 				return accessError(err)
@@ -80,7 +82,7 @@ func dropUnborn(was string, memtables, values []string) error {
 			if fi.Size() > 0 {
 				continue
 			}
-			if i < len(names)-1 || was == stateClosed || was == stateOpen && i == 0 {
+			if was == stateClosed || was == stateOpen && len(names) == 1 {
 				return damaged(name, "it is empty")
 			}
 			if err := os.Remove(name); err != nil {

@@ -193,6 +193,26 @@ func TestAKilledStoreIsWhole(t *testing.T) {
 	reopen(t, copyOf(t, dir))
 }
 
+// Badger cuts a file before it removes it: a kill between the two leaves it empty.
+func TestAFileThatWasBeingRemovedIsNoDamage(t *testing.T) {
+	for _, state := range []string{"open", "opening"} {
+		for _, name := range []string{"00000.mem", "000000.vlog"} {
+			t.Run(state+" "+name, func(t *testing.T) {
+				dir := copyOf(t, aStore(t, true))
+				if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if state == "opening" {
+					if err := os.Remove(filepath.Join(dir, "state")); err != nil {
+						t.Fatal(err)
+					}
+				}
+				reopen(t, dir)
+			})
+		}
+	}
+}
+
 func TestAFolderOfAnotherUserIsNamed(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root can be another user")
