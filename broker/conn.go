@@ -58,7 +58,7 @@ type conn struct {
 	spoke   atomic.Int64  // when it last sent something, since the broker's start
 	inCore  atomic.Int32  // commands that the core has not applied
 	awaits  atomic.Bool   // the reader waits for room, which is told there is some
-	room    chan struct{} // nil if a poller serves it
+	room    chan struct{} // made before awaits is true, but for a poller
 	closing atomic.Bool
 	// isConnected is connected, for the timer that waits for CONNECT.
 	isConnected atomic.Bool
@@ -101,9 +101,6 @@ func weigh(cmds []command, size int) {
 
 func newConn(b *Broker, nc net.Conn) *conn {
 	c := &conn{b: b, nc: nc, number: b.conns.Add(1)}
-	if nc != nil {
-		c.room = make(chan struct{}, 1)
-	}
 	if nc, ok := nc.(*tls.Conn); ok {
 		c.under, _ = nc.NetConn().(*socket)
 	}
@@ -192,6 +189,9 @@ func (c *conn) submit() {
 func (c *conn) await() {
 	if !c.ahead() {
 		return
+	}
+	if c.room == nil { // most never wait
+		c.room = make(chan struct{}, 1)
 	}
 	c.awaits.Store(true)
 	for c.ahead() && !c.closing.Load() {

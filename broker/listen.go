@@ -124,13 +124,11 @@ func (b *Broker) Handler() http.Handler {
 			b.log.Info("websocket refused", "remote", r.RemoteAddr, "err", err)
 			return
 		}
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		var nc net.Conn = webSocket{websocket.NetConn(ctx, ws, websocket.MessageBinary), taken.below}
+		var nc net.Conn = webSocket{websocket.NetConn(context.Background(), ws, websocket.MessageBinary), taken.below}
 		if r.TLS != nil {
 			nc = secureConn{nc, *r.TLS}
 		}
-		b.ServeConn(ctx, nc)
+		go b.ServeConn(context.Background(), nc) // Close waits; without the handler its request and deep stack can go
 	})
 }
 
