@@ -16,26 +16,54 @@ import (
 type refuseReads struct{}
 
 func (refuseReads) Authorize(r *hooks.Request) error {
-	if r.Action == hooks.Read && r.Topic == "no" {
+	switch {
+	case r.Action == hooks.Read && r.Topic == "no":
 		return &hooks.Refusal{Text: "because"}
+	case r.Topic == "topic":
+		return &hooks.Refusal{Reason: mqtt.TopicNameInvalid, Text: "another topic"}
+	case r.Topic == "busy":
+		return &hooks.Refusal{Reason: mqtt.ServerBusy, Text: "busy"}
 	}
 	return nil
 }
 
-// The SUBACK of a client says why, and what is right, unless it wants no such text.
+// The SUBACK of a client says why, and what is right, with a reason that SUBACK may have
+// [MQTT-3.9.3]; in 3.x it is 0x80. The operator sees each in a counter and one in the log.
 func TestRefusedSubscriptionsSayWhy(t *testing.T) {
-	_, addr := start(t, broker.Config{Hooks: []any{refuseReads{}}})
-	for _, row := range []struct{ filter, want string }{
-		{"no", "because"}, {"a/#/b", "+ and # stand alone in their level, and # only in the last one"}, {"$share/x", "a shared subscription is $share/name/filter, the name without wildcards"},
+	for _, row := range []struct {
+		name, filter, text string
+		want               mqtt.Reason
+	}{
+		{"by an Authorizer", "no", "because", mqtt.NotAuthorized},
+		{"with a publish's reason", "topic", "another topic", mqtt.TopicFilterInvalid},
+		{"with a reason that is none of SUBACK's", "busy", "busy", mqtt.ImplementationSpecificError},
+		{"no filter", "a/#/b", "+ and # stand alone in their level, and # only in the last one", mqtt.TopicFilterInvalid},
+		{"no shared subscription", "$share/x", "a shared subscription is $share/name/filter, the name without wildcards", mqtt.TopicFilterInvalid},
+		{"too long", strings.Repeat("x", 5000), "a topic has at most 4096 bytes here", mqtt.TopicFilterInvalid},
+		{"one more than a session may have", "second", "the session has as many filters as it may", mqtt.QuotaExceeded},
 	} {
-		c := dial(t, addr, mqtt.V5)
-		c.connect("c")
-		c.send(mqtt.AppendSubscribe(nil, &mqtt.Subscribe{ID: 7, Filters: []mqtt.Subscription{{Filter: row.filter}}}, mqtt.V5))
-		_, body := c.read()
-		a, err := mqtt.DecodeSuback(body, mqtt.V5)
-		if err != nil || a.Reasons[0] < 0x80 || a.ReasonString != row.want {
-			t.Errorf("%s: got %+v, %v, want %q", row.filter, a, err, row.want)
-		}
+		t.Run(row.name, func(t *testing.T) {
+			log := &logText{}
+			b, addr := start(t, broker.Config{Hooks: []any{refuseReads{}}, Limits: broker.Limits{Subscriptions: 1}, Log: log.logger()})
+			for n, v := range versions {
+				c := dial(t, addr, v)
+				c.connect("c")
+				c.subscribe("first", 0)
+				want, text := row.want, row.text
+				if v != mqtt.V5 {
+					want, text = mqtt.UnspecifiedError, ""
+				}
+				if a := c.subscribeWith(0, mqtt.Subscription{Filter: row.filter}); a.Reasons[0] != want || a.ReasonString != text {
+					t.Errorf("level %d: got %+v, want %v %q", v, a, want, text)
+				}
+				if got := b.Stats().RefusedFilters; got != uint64(n+1) {
+					t.Errorf("level %d: %d filters count as refused, want %d", v, got, n+1)
+				}
+			}
+			if n := log.count(`msg="a subscription was refused"`); n != 1 {
+				t.Errorf("%d lines in the log, want 1 a minute", n)
+			}
+		})
 	}
 }
 

@@ -193,7 +193,8 @@ func brokenAuthorizersSayNo(t *testing.T) {
 func willsAreAskedAboutTwice(t *testing.T) {
 	var allowed atomic.Int32 // how often a will is
 	asked := make(chan bool, 9)
-	_, addr := start(t, broker.Config{Hooks: []any{authorizer(func(r *hooks.Request) error {
+	log := &logText{}
+	b, addr := start(t, broker.Config{Log: log.logger(), Hooks: []any{authorizer(func(r *hooks.Request) error {
 		if !r.Will {
 			return nil
 		}
@@ -218,6 +219,9 @@ func willsAreAskedAboutTwice(t *testing.T) {
 		}
 	}
 	sub.want("will/2", "x")
+	if n := b.Stats().Refused; n != 1 || log.count(`msg="a will was refused"`) != 1 {
+		t.Errorf("%d refused wills are counted and %d in the log, want 1", n, log.count("a will was refused"))
+	}
 }
 
 func subscriptionsAreAskedAboutOnce(t *testing.T) {

@@ -109,7 +109,7 @@ var subprotocols = []string{"mqtt", "mqttv3.1"}
 func (b *Broker) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isWebSocket(r) && !offersMQTT(r) {
-			b.often.warn("websocket refused: it offers no subprotocol mqtt", "remote", r.RemoteAddr)
+			b.refuseWebSocket(r, errors.New("it offers no subprotocol mqtt"))
 			http.Error(w, "MQTT over WebSocket needs the subprotocol mqtt", http.StatusBadRequest)
 			return
 		}
@@ -121,7 +121,7 @@ func (b *Broker) Handler() http.Handler {
 			CompressionMode:    websocket.CompressionDisabled,
 		})
 		if err != nil {
-			b.log.Info("websocket refused", "remote", r.RemoteAddr, "err", err)
+			b.refuseWebSocket(r, err)
 			return
 		}
 		var nc net.Conn = webSocket{websocket.NetConn(context.Background(), ws, websocket.MessageBinary), taken.below}
@@ -130,6 +130,12 @@ func (b *Broker) Handler() http.Handler {
 		}
 		go b.ServeConn(context.Background(), nc) // Close waits; without the handler its request and deep stack can go
 	})
+}
+
+// refuseWebSocket counts and logs one that is not opened.
+func (b *Broker) refuseWebSocket(r *http.Request, err error) {
+	b.stats.refusedConnects.Add(1)
+	b.often.some(slog.LevelWarn, "connection refused", "remote", r.RemoteAddr, "reason", "no WebSocket", "err", err)
 }
 
 func isWebSocket(r *http.Request) bool {

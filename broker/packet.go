@@ -134,17 +134,14 @@ func (c *conn) subscribePacket(first byte, body []byte) error {
 	if len(p.Filters) > c.b.cfg.Limits.Subscriptions {
 		return &mqtt.Error{Reason: mqtt.QuotaExceeded, Clause: "MQTT-3.9.3", Text: "SUBSCRIBE has more filters than a session may have"}
 	}
-	s := &subscription{Subscribe: p, refused: make(map[string]mqtt.Reason), rights: c.b.rights.Load()}
+	s := &subscription{Subscribe: p, refused: make(map[string]*hooks.Refusal), rights: c.b.rights.Load()}
 	for _, f := range p.Filters {
-		reason, text, err := c.checkFilter(f)
+		no, err := c.checkFilter(f)
 		if err != nil {
 			return err
 		}
-		if reason != 0 {
-			s.refused[f.Filter] = reason
-		}
-		if s.text == "" {
-			s.text = text
+		if no != nil {
+			s.refused[f.Filter] = no
 		}
 	}
 	c.out = append(c.out, command{kind: cmdSubscribe, conn: c, any: s, more: int32(len(p.Filters))})
@@ -154,38 +151,40 @@ func (c *conn) subscribePacket(first byte, body []byte) error {
 // subscription is a SUBSCRIBE and the filters in it that were refused.
 type subscription struct {
 	*mqtt.Subscribe
-	refused map[string]mqtt.Reason
-	text    string // why the first of them was
+	refused map[string]*hooks.Refusal
 	rights  uint64 // what Broker.rights was when the hooks were asked
 }
 
-func (c *conn) checkFilter(f mqtt.Subscription) (reason mqtt.Reason, text string, err error) {
+// checkFilter says why a filter is refused, nil if it is not; err ends the connection.
+func (c *conn) checkFilter(f mqtt.Subscription) (no *hooks.Refusal, err error) {
 	if err := mqtt.ValidFilter(f.Filter); err != nil {
-		return mqtt.TopicFilterInvalid, strings.TrimPrefix(err.Error(), "mqtt: "), nil
+		return invalidFilter(strings.TrimPrefix(err.Error(), "mqtt: ")), nil
 	}
 	if text := c.b.cfg.Limits.outOfBounds(f.Filter); text != "" {
-		return mqtt.TopicFilterInvalid, text, nil
+		return invalidFilter(text), nil
 	}
 	_, rest, shared, err := mqtt.ParseShared(f.Filter)
 	if err != nil {
-		return mqtt.TopicFilterInvalid, strings.TrimPrefix(err.Error(), "mqtt: "), nil
+		return invalidFilter(strings.TrimPrefix(err.Error(), "mqtt: ")), nil
 	}
 	if !shared {
 		rest = f.Filter
 	} else if f.NoLocal {
-		return 0, "", &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.8.3-4", Text: "No Local on a shared subscription"}
+		return nil, &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-3.8.3-4", Text: "No Local on a shared subscription"}
 	}
 	err = c.b.authorize(&hooks.Request{Identity: &c.identity, Action: hooks.Read, Topic: rest, QoS: f.QoS, Shared: shared})
 	if err == nil {
-		return 0, "", nil
-	}
-	reason, text = mqtt.NotAuthorized, ""
-	if no, ok := errors.AsType[*hooks.Refusal](err); ok {
-		reason, text = refusal(no)
+		return nil, nil
 	}
 	c.b.unexpected(err, "an authorizer failed", c.identity.Client)
-	c.b.often.warn("a subscription was refused", "filter", f.Filter, "client", c.identity.Client, "user", c.identity.User, "reason", reason, "text", text)
-	return reason, text, nil
+	if no, ok := errors.AsType[*hooks.Refusal](err); ok {
+		return no, nil
+	}
+	return &hooks.Refusal{}, nil
+}
+
+func invalidFilter(text string) *hooks.Refusal {
+	return &hooks.Refusal{Reason: mqtt.TopicFilterInvalid, Text: text}
 }
 
 // connectPacket authenticates a client and asks the core for its session.

@@ -167,8 +167,8 @@ func (b *Broker) mayHold(id *hooks.Identity, filter string) error {
 // anew.
 func (c *core) askAgain(cn *conn, p *subscription) {
 	for _, f := range p.Filters {
-		if p.refused[f.Filter] == 0 && c.b.mayHold(&cn.identity, f.Filter) != nil {
-			p.refused[f.Filter] = mqtt.NotAuthorized
+		if p.refused[f.Filter] == nil && c.b.mayHold(&cn.identity, f.Filter) != nil {
+			p.refused[f.Filter] = &hooks.Refusal{}
 		}
 	}
 }

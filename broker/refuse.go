@@ -68,6 +68,26 @@ func (c *core) refuse(cn *conn, kept bool, r refused) {
 	c.emit(cn, kept, effect{conn: cn, ack: ack})
 }
 
+// refuseFilter counts and logs a filter that is not taken, and returns what its SUBACK
+// says.
+func (c *core) refuseFilter(cn *conn, filter string, err error) (mqtt.Reason, string) {
+	reason, text := refusal(err)
+	c.b.stats.refusedFilters.Add(1)
+	c.b.often.warn("a subscription was refused", "filter", short(filter), "client", short(cn.identity.Client), "user", short(cn.identity.User), "reason", reason, "text", text)
+	return subscribeReason(reason), text
+}
+
+// subscribeReason is a reason that SUBACK may have [MQTT-3.9.3].
+func subscribeReason(r mqtt.Reason) mqtt.Reason {
+	switch r {
+	case mqtt.UnspecifiedError, mqtt.NotAuthorized, mqtt.TopicFilterInvalid, mqtt.QuotaExceeded:
+		return r
+	case mqtt.TopicNameInvalid:
+		return mqtt.TopicFilterInvalid
+	}
+	return mqtt.ImplementationSpecificError
+}
+
 // publishReason is a reason that PUBACK and PUBREC may have [MQTT-3.4.2-1].
 func publishReason(r mqtt.Reason) mqtt.Reason {
 	switch r {

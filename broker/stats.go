@@ -37,8 +37,8 @@ type Stats struct {
 	// Connects are clients that were let in, ConnectsRefused those that were not.
 	Connects, ConnectsRefused uint64
 	// Malformed are connections that broke the protocol, Refused publishes that
-	// were not taken.
-	Malformed, Refused uint64
+	// were not taken, wills among them, RefusedFilters filters of a SUBSCRIBE.
+	Malformed, Refused, RefusedFilters uint64
 	// Busy is how long the core has been applying commands: beside the time that
 	// has passed it says how near to its bound the one ordered core is.
 	Busy time.Duration
@@ -72,7 +72,7 @@ func (b *Broker) Stats() Stats {
 		FreeBytes: s.free.Load(), Commits: g.commits.Load(), Published: s.published.Load(), Delivered: s.delivered.Load(),
 		BytesIn: s.bytesIn.Load(), BytesOut: s.bytesOut.Load(), CommitTimes: s.commits.durations(), AnswerTimes: s.answers.durations(),
 		Dropped: s.dropped0.Load(), Overflow: s.overflow.Load(), InboxCut: s.inboxCut.Load(), Expired: s.expired.Load(),
-		TooLarge: s.tooLarge.Load(), Damaged: s.damaged.Load(), Unobserved: s.unobserved.Load(), Malformed: s.malformed.Load(), Refused: s.refused.Load(),
+		TooLarge: s.tooLarge.Load(), Damaged: s.damaged.Load(), Unobserved: s.unobserved.Load(), Malformed: s.malformed.Load(), Refused: s.refused.Load(), RefusedFilters: s.refusedFilters.Load(),
 		Connects: s.connects.Load(), ConnectsRefused: s.refusedConnects.Load(), NoSpace: b.noSpace.Load(),
 		HeldBytes: s.held.Load(), Crowded: b.crowded.Load(),
 		Busy: time.Duration(s.busy.Load()),
@@ -85,6 +85,7 @@ type stats struct {
 	published, delivered, dropped0   atomic.Uint64
 	overflow, expired, tooLarge      atomic.Uint64
 	malformed, refused, unobserved   atomic.Uint64
+	refusedFilters                   atomic.Uint64
 	inboxCut, retainedEnded, damaged atomic.Uint64
 	connects, refusedConnects        atomic.Uint64
 	bytesIn, bytesOut                atomic.Uint64

@@ -1,9 +1,11 @@
 package broker
 
 import (
+	"cmp"
 	"encoding/binary"
 	"slices"
 
+	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
 )
 
@@ -15,20 +17,25 @@ func (c *core) subscribe(s *session, p *subscription) bool {
 	}
 	cn := s.conn
 	ack := mqtt.Suback{ID: p.ID}
-	if !cn.mute && cn.takes(len(p.text)+len(p.Filters)) {
-		ack.ReasonString = p.text
-	}
 	if p.rights != c.b.rights.Load() {
 		c.askAgain(cn, p)
 	}
 	var fresh []*replay
 	system := c.wantsSys(s, p)
 	for _, f := range p.Filters {
-		reason, r := c.subscribeOne(s, f, p.SubID, p.refused[f.Filter])
+		granted, r, err := c.subscribeOne(s, f, p)
+		reason, text := mqtt.Reason(granted), ""
+		if err != nil {
+			reason, text = c.refuseFilter(cn, f.Filter, err)
+		}
 		ack.Reasons = append(ack.Reasons, reason)
+		ack.ReasonString = cmp.Or(ack.ReasonString, text)
 		if r != nil {
 			fresh = append(fresh, r)
 		}
+	}
+	if cn.mute || !cn.takes(len(ack.ReasonString)+len(p.Filters)) {
+		ack.ReasonString = ""
 	}
 	kept := s.lasting || s.inbox != nil
 	if kept {
@@ -48,19 +55,22 @@ func (c *core) subscribe(s *session, p *subscription) bool {
 	return true
 }
 
-// subscribeOne makes or replaces one subscription [MQTT-3.8.4-3].
-func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused mqtt.Reason) (mqtt.Reason, *replay) {
-	if refused != 0 {
-		return refused, nil
+// subscribeOne makes or replaces one subscription of a SUBSCRIBE [MQTT-3.8.4-3].
+func (c *core) subscribeOne(s *session, f mqtt.Subscription, p *subscription) (granted byte, r *replay, err error) {
+	if no := p.refused[f.Filter]; no != nil {
+		return 0, nil, no
 	}
 	had := s.subs.has(f.Filter)
-	if !had && (len(s.subs) >= c.cfg.Limits.Subscriptions || c.b.crowded.Load()) {
-		return mqtt.QuotaExceeded, nil
+	switch {
+	case had:
+	case len(s.subs) >= c.cfg.Limits.Subscriptions:
+		return 0, nil, &hooks.Refusal{Reason: mqtt.QuotaExceeded, Text: "the session has as many filters as it may"}
+	case c.b.crowded.Load():
+		return 0, nil, errNoMemory
 	}
 	if c.isInbox(s, f.Filter) && s.inbox == nil {
 		if err := c.mayOpenInbox(s); err != nil {
-			reason, _ := refusal(err)
-			return reason, nil
+			return 0, nil, err
 		}
 	}
 	_, inside, shared, _ := mqtt.ParseShared(f.Filter)
@@ -71,28 +81,28 @@ func (c *core) subscribeOne(s *session, f mqtt.Subscription, id uint32, refused 
 		f.QoS = min(f.QoS, 1)
 	}
 	c.tellBlind(s, f.Filter, inside)
-	o := subOptions{qos: f.QoS, noLocal: f.NoLocal, asRetain: f.RetainAsPublished, id: id, retainHow: f.RetainHandling}
+	o := subOptions{qos: f.QoS, noLocal: f.NoLocal, asRetain: f.RetainAsPublished, id: p.SubID, retainHow: f.RetainHandling}
 	s.subs.set(f.Filter, o)
 	if s.lasting {
 		c.cur.w.Put(tableSub, append(be8(s.id), f.Filter...), o.append(nil))
 	}
 	if shared {
 		c.join(s, f.Filter, o)
-		return mqtt.Reason(f.QoS), nil // no retained messages [MQTT-3.3.1-9 note, 4.8.2]
+		return f.QoS, nil, nil // no retained messages [MQTT-3.3.1-9 note, 4.8.2]
 	}
 	if c.isInbox(s, f.Filter) {
 		c.openInbox(s)
 		c.keep(s.conn)
 		if f.Filter == inboxTopic(s.key.user) {
-			return mqtt.Reason(f.QoS), nil
+			return f.QoS, nil, nil
 		}
 	}
 	c.index.Set(f.Filter, s, o)
 	if f.RetainHandling == 2 || f.RetainHandling == 1 && had {
 		s.retune(f.Filter, o)
-		return mqtt.Reason(f.QoS), nil
+		return f.QoS, nil, nil
 	}
-	return mqtt.Reason(f.QoS), c.newReplay(s, f.Filter, o)
+	return f.QoS, c.newReplay(s, f.Filter, o), nil
 }
 
 // unsubscribe applies an UNSUBSCRIBE.

@@ -108,7 +108,7 @@ func (c *core) wantsSys(s *session, p *subscription) (filters []string) {
 	for _, f := range p.Filters {
 		had := s.subs.has(f.Filter)
 		wanted := f.RetainHandling == 0 || f.RetainHandling == 1 && !had
-		if wanted && p.refused[f.Filter] == 0 && strings.HasPrefix(f.Filter, "$SYS/") {
+		if wanted && p.refused[f.Filter] == nil && strings.HasPrefix(f.Filter, "$SYS/") {
 			filters = append(filters, f.Filter)
 		}
 	}

@@ -210,3 +210,52 @@ func TestWebSocket(t *testing.T) {
 		})
 	}
 }
+
+// A WebSocket is opened on /mqtt alone, and for pages of the configured hosts alone; who
+// is no browser says no origin. Each refusal is counted.
+func TestAWebSocketIsForItsPathAndItsOrigins(t *testing.T) {
+	for _, row := range []struct {
+		name, path, origin string
+		origins            []string
+		want               int
+	}{
+		{"no origin", "/mqtt", "", []string{"map.example.org"}, 101},
+		{"a page of the configured host", "/mqtt", "https://map.example.org", []string{"map.example.org"}, 101},
+		{"a page of one by pattern", "/mqtt", "https://a.example.org", []string{"*.example.org"}, 101},
+		{"a page of another host", "/mqtt", "https://evil.example.com", []string{"map.example.org"}, 403},
+		{"a host that only begins like it", "/mqtt", "https://map.example.org.evil.com", []string{"map.example.org"}, 403},
+		{"any page where no hosts are configured", "/mqtt", "https://evil.example.com", nil, 101},
+		{"another path", "/", "", nil, 404},
+		{"a path below", "/mqtt/x", "", nil, 404},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			b, _ := start(t, broker.Config{Origins: row.origins})
+			addr, err := b.Listen("ws://127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr.String()+row.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k, v := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+				"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol": "mqtt"} {
+				r.Header.Set(k, v)
+			}
+			if row.origin != "" {
+				r.Header.Set("Origin", row.origin)
+			}
+			res, err := http.DefaultTransport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res.Body.Close()
+			if res.StatusCode != row.want {
+				t.Errorf("got %s, want %d", res.Status, row.want)
+			}
+			if n := b.Stats().ConnectsRefused; (n == 1) != (row.want == 403) {
+				t.Errorf("%d refusals are counted", n)
+			}
+		})
+	}
+}

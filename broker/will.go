@@ -156,6 +156,7 @@ func (c *core) publishWill(s *session, p *hooks.Publish, err error) {
 		_, err = c.route(p.Message, s)
 	}
 	if err != nil {
+		c.b.stats.refused.Add(1)
 		c.b.often.warn("a will was refused", "client", s.key.client, "topic", p.Message.Topic, "err", err)
 	}
 	c.keep(nil)

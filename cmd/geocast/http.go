@@ -20,6 +20,7 @@ import (
 
 	"github.com/geocast/geocast/broker"
 	"github.com/geocast/geocast/hooks"
+	"github.com/geocast/geocast/hooks/georules"
 	"github.com/geocast/geocast/hooks/users"
 )
 
@@ -100,6 +101,7 @@ type adminServer struct {
 	address string
 	people  *users.Live // who may sign in; nil in open mode
 	web     webServer
+	engine  *georules.Hook // whose counters are shown; nil for none
 	broker  atomic.Pointer[broker.Broker]
 	ending  atomic.Bool
 }

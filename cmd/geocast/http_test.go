@@ -17,7 +17,9 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks/georules"
 	"github.com/geocast/geocast/hooks/users"
+	"github.com/geocast/geocast/rules"
 )
 
 // Names of metrics follow Prometheus' rules, and docs/operations.md has each.
@@ -27,7 +29,7 @@ func TestMetricsAreNamedAndDocumented(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = b.Close() })
-	a := &adminServer{}
+	a := &adminServer{engine: georules.New(&rules.Set{}, rules.Everybody{})}
 	a.ready(b)
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister((*metrics)(a))

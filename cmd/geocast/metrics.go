@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks/georules"
 )
 
 // metrics shows the broker's counters to Prometheus.
@@ -52,7 +53,17 @@ var shown = []struct {
 	{"geocast_damaged_total", "Records of the store that could not be read.", true, func(s *broker.Stats) float64 { return float64(s.Damaged) }},
 	{"geocast_malformed_total", "Connections that broke the protocol.", true, func(s *broker.Stats) float64 { return float64(s.Malformed) }},
 	{"geocast_refused_total", "Publishes that were refused.", true, func(s *broker.Stats) float64 { return float64(s.Refused) }},
+	{"geocast_subscriptions_refused_total", "Filters of a SUBSCRIBE that were refused.", true, func(s *broker.Stats) float64 { return float64(s.RefusedFilters) }},
 	{"geocast_unobserved_total", "Events that an observer was too slow for.", true, func(s *broker.Stats) float64 { return float64(s.Unobserved) }},
+}
+
+// ofRules are the totals of the rules engine's hook.
+var ofRules = []struct {
+	name, help string
+	value      func(*georules.Hook) uint64
+}{
+	{"geocast_reports_refused_total", "Reports of positions that were refused, one by one.", func(h *georules.Hook) uint64 { return h.Rejected.Load() }},
+	{"geocast_events_undelivered_total", "Publishes and ticks of which an event could not be given to all its recipients.", func(h *georules.Hook) uint64 { return h.Undelivered.Load() }},
 }
 
 // timed are the histograms, in seconds; they are observed once a batch.
@@ -100,6 +111,12 @@ func (m *metrics) Collect(out chan<- prometheus.Metric) {
 			kind = prometheus.CounterValue
 		}
 		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), kind, x.value(&s))
+	}
+	for _, x := range ofRules {
+		if m.engine == nil {
+			break
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc(x.name, x.help, nil, nil), prometheus.CounterValue, float64(x.value(m.engine)))
 	}
 	for _, x := range timed {
 		out <- histogram(prometheus.NewDesc(x.name, x.help, nil, nil), x.value(&s))

@@ -99,6 +99,7 @@ func runBroker(s *settings, sig *signals) error {
 	if err != nil {
 		return usageError{err}
 	}
+	files.engine.Log = log
 	certs, err := loadCerts(s.TLS)
 	if err != nil {
 		return usageError{err}
@@ -107,6 +108,7 @@ func runBroker(s *settings, sig *signals) error {
 		log.Warn("open mode: anybody who can connect is who they say they are, and sees all positions")
 	}
 	admin := newAdminServer(s.Admin, files.people)
+	admin.engine = files.engine
 	if err := admin.listen(certs.config(), log); err != nil {
 		return err
 	}

@@ -9,9 +9,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -60,9 +60,15 @@ type Hook struct {
 	// may report for everybody there. It is set before the broker starts, and must be
 	// safe for concurrent use.
 	Source func(from *hooks.Identity, who string) bool
+	// Log is told, once a minute, of what Rejected and Undelivered count beside publishes
+	// that were refused whole, of which the broker tells; nil for none. It is set before
+	// the broker starts.
+	Log *slog.Logger
 	// Rejected counts fixes that were refused, and Undelivered publishes and ticks
 	// of which an event could not be given to all its recipients; for any goroutine.
 	Rejected, Undelivered atomic.Uint64
+
+	untold untold
 }
 
 var (
@@ -158,15 +164,6 @@ func (d *prepared) via(f *geo.Fix) string {
 	return d.from
 }
 
-// why says what is wrong with the first report that was not taken.
-func (d *prepared) why() string {
-	text := fmt.Sprintf("report %d: %s", d.bad[0].Index+1, d.bad[0].Reason)
-	if n := len(d.bad) - 1; n > 0 {
-		text += fmt.Sprintf(", and %d more", n)
-	}
-	return text
-}
-
 func (h *Hook) decode(p *hooks.Publish) (d prepared, err error) {
 	d.from = p.From.User
 	for _, s := range *h.sources.Load() {
@@ -224,14 +221,6 @@ func (d *prepared) name(who, tracker string) error {
 		}
 	}
 	return nil
-}
-
-// invalid is the refusal of a payload that can't be read.
-func invalid(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &hooks.Refusal{Reason: mqtt.PayloadFormatInvalid, Text: strings.TrimPrefix(err.Error(), "geo: ")}
 }
 
 // mayReport reports whether a client may say where who is.
@@ -333,6 +322,9 @@ func (h *Hook) Apply(tx hooks.Tx, p *hooks.Publish) (hooks.Verdict, error) {
 	if err := h.step(tx, &d); err != nil {
 		return hooks.Consume, err
 	}
+	if len(d.bad) > 0 {
+		h.untold.reports(p, &d)
+	}
 	if d.lwt > 0 {
 		lastWill(tx, p.Message, d.lwt)
 	}
@@ -364,6 +356,7 @@ func (h *Hook) step(tx hooks.Tx, d *prepared) (refused error) {
 		if err != nil {
 			refused = cmp.Or(refused, err)
 			d.bad = append(d.bad, geo.Rejection{Index: i, Reason: err.Error()})
+			h.Rejected.Add(1)
 			continue
 		}
 		took = true
@@ -386,9 +379,7 @@ func (h *Hook) step(tx hooks.Tx, d *prepared) (refused error) {
 			last[t] = f
 		}
 	}
-	if failed != nil { // the fix is taken all the same: the engine has moved on
-		h.Undelivered.Add(1)
-	}
+	h.undelivered(failed) // the fix is taken all the same: the engine has moved on
 	if !took && len(state) == 0 {
 		return refused // nothing was written
 	}
@@ -424,20 +415,6 @@ func lastOf(state []rules.StateRecord) []rules.StateRecord {
 		}
 	}
 	return slices.DeleteFunc(state, func(s rules.StateRecord) bool { return s.Key == nil })
-}
-
-// tellBad tells a device which of its reports were not taken, though others were.
-func tellBad(tx hooks.Tx, p *hooks.Publish, d *prepared) {
-	body, _ := json.Marshal(struct { // numbers and strings can always be marshalled
-		V      int    `json:"v"`
-		Type   string `json:"type"`
-		Reason byte   `json:"reason"`
-		Name   string `json:"name"`
-		Text   string `json:"text"`
-		Topic  string `json:"topic"`
-		TS     int64  `json:"ts"`
-	}{1, "err", byte(mqtt.PayloadFormatInvalid), mqtt.PayloadFormatInvalid.Name(), d.why(), p.Message.Topic, tx.Now()})
-	tx.Reply(&mqtt.Message{Topic: "users/" + hooks.EncodeName(p.From.User) + "/reply", QoS: 1, Payload: body})
 }
 
 // commit writes what a step changed and sends its events, all that it can; the error
@@ -481,9 +458,8 @@ func (h *Hook) send(tx hooks.Tx, e *rules.Event) error {
 func (h *Hook) Tick(tx hooks.Tx) int64 {
 	h.takeOver(tx)
 	events, state := h.engine.Tick(tx.Now())
-	if err := h.commit(tx, events, state); err != nil {
-		h.Undelivered.Add(1)
-	}
+	h.undelivered(h.commit(tx, events, state))
+	h.untold.tell(h.Log, tx.Now())
 	n := min(len(h.gone), atOnce)
 	h.put(tx, h.gone[:n])
 	h.gone = h.gone[n:]

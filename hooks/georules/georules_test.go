@@ -1,9 +1,11 @@
 package georules_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -195,6 +197,44 @@ func TestBadFixes(t *testing.T) {
 				t.Errorf("told %q, want %q", told, test.told)
 			}
 		})
+	}
+}
+
+// What of a batch is refused beside what is taken is counted, one by one, and told in the
+// log once a minute, also of a source, which has nobody to reply to.
+func TestRefusedReportsAreToldInTheLog(t *testing.T) {
+	w := newWorld(t, sources)
+	var log bytes.Buffer
+	w.hook.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for _, topic := range []string{"users/ann/location", "plain/van"} {
+		w.must("ann", topic, `[{"lat":1,"lon":2},{"lat":98,"lon":2},{"lon":2}]`)
+	}
+	if n := w.hook.Rejected.Load(); n != 4 {
+		t.Errorf("%d are counted, want 4", n)
+	}
+	w.pass(time.Second)
+	w.must("ann", "users/ann/location", `[{"lat":1,"lon":2},{"lat":99,"lon":2}]`)
+	w.pass(58 * time.Second)
+	const line = `level=WARN msg="reports were refused" reports=4 user=ann text="report 2: lat 98, lon 2 is out of range (latitude is -90..90), and 1 more"`
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, line) {
+		t.Errorf("within a minute the log has %q", got)
+	}
+	w.pass(2 * time.Second)
+	if got := log.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "reports=1 ") {
+		t.Errorf("after a minute the log has %q", got)
+	}
+}
+
+// A fix is counted as refused, too, if it is its tracker that finds no room.
+func TestTrackersWithoutRoomCount(t *testing.T) {
+	w := newWorld(t, sources)
+	w.hook.Trackers = 1
+	w.must("ann", "users/ann/location", `{"lat":1,"lon":2}`)
+	if err := w.publish("ann", "users/ann/location/second", `{"lat":1,"lon":2}`); err == nil {
+		t.Fatal("it was taken")
+	}
+	if n := w.hook.Rejected.Load(); n != 1 {
+		t.Errorf("%d are counted, want 1", n)
 	}
 }
 
