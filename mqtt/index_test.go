@@ -123,3 +123,22 @@ func TestIndexIsReadWhileItIsWritten(t *testing.T) {
 	close(stop)
 	wg.Wait()
 }
+
+// Who matches is told one by one: neither a match nor what it passes over allocates.
+func TestMatchingAllocatesNothing(t *testing.T) {
+	var x mqtt.Index[int, string]
+	for k := range 1000 {
+		x.Set("a/+/c", k, "")
+		x.Set(fmt.Sprintf("user/%d/inbox", k), k, "")
+	}
+	for topic, want := range map[string]int{"a/b/c": 1000, "user/7/inbox": 1, "none": 0} {
+		n := 0
+		got := testing.AllocsPerRun(10, func() {
+			n = 0
+			x.Match(topic, func(string, int, string) { n++ })
+		})
+		if n != want || got > 0 {
+			t.Errorf("%s: %d matches, want %d, with %.0f allocations", topic, n, want, got)
+		}
+	}
+}
