@@ -22,3 +22,6 @@ func Held(b *Broker) (all [5]int64) {
 	all[0], all[1], all[2] = b.weight.Load(), b.packets.used+b.partials.Load(), b.output.Load()
 	return all
 }
+
+// Weight is what the commands weigh that wait in b's core.
+func Weight(b *Broker) int64 { return b.weight.Load() }

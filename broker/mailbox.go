@@ -31,11 +31,11 @@ func (m *mailbox) signal() {
 	}
 }
 
-// waits reports whether there are commands that nobody has taken.
-func (m *mailbox) waits() bool {
+// waits is how many commands nobody has taken.
+func (m *mailbox) waits() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return len(m.cmds) > 0
+	return len(m.cmds)
 }
 
 // take returns everything that waits; the slice is valid until the next take.

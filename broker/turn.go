@@ -42,11 +42,15 @@ func (c *core) loop(done chan<- struct{}) {
 		c.flush()
 		over = c.turn.over
 		c.turn.Unlock()
-		if c.mail.waits() {
+		if c.mail.waits() > 0 {
 			c.mail.signal()
 		}
 	}
 }
+
+// turnMost is for how many commands a poller takes a turn: more are worth to wake the
+// goroutine, and those whom the poller reads would wait long.
+const turnMost = 256
 
 // turnsInRow is how many turns a poller takes before it reads again.
 const turnsInRow = 4
@@ -55,12 +59,16 @@ const turnsInRow = 4
 // the core now, who then looks again. The caller must be ready to write to connections.
 func (c *core) runs() {
 	for range turnsInRow {
-		if !c.mail.waits() || !c.turn.TryLock() {
+		n := c.mail.waits()
+		if n > turnMost {
+			break
+		}
+		if n == 0 || !c.turn.TryLock() {
 			return
 		}
 		c.round()
 		var mine [fewOutputs]*conn
-		n := c.few(mine[:])
+		n = c.few(mine[:])
 		c.turn.Unlock()
 		for _, cn := range mine[:n] {
 			cn.drain()
