@@ -112,12 +112,19 @@ func (r *room) tardy(now time.Time, most time.Duration) *conn {
 // others wait for its room.
 const packetWithin = 10 * time.Second
 
+const tardyText = "a connection was closed: others wait for the room of a packet that it does not complete"
+
 // hurry closes who holds room for packets that do not come.
 func (b *Broker) hurry() {
 	for _, r := range []*room{&b.packets, &b.connects} {
 		for c := r.tardy(time.Now(), packetWithin); c != nil; c = r.tardy(time.Now(), packetWithin) {
 			b.stats.malformed.Add(1)
-			b.often.warn("a connection was closed: others wait for the room of a packet that it does not complete", "client", c.identity.Client, "remote", c.remote())
+			if !c.isConnected.Load() { // its CONNECT is being read: who it is, nobody may ask yet
+				b.often.warn(tardyText, "remote", c.remote())
+				c.close()
+				continue
+			}
+			b.often.warn(tardyText, "client", c.identity.Client, "remote", c.remote())
 			c.closeWith(mqtt.QuotaExceeded, "a packet was not completed while others waited for its room")
 		}
 	}
