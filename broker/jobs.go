@@ -36,10 +36,10 @@ func (j *jobs) give(job func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.waiting = append(j.waiting, job)
-	switch {
-	case j.idle > 0:
+	if j.idle > 0 {
 		j.wake.Signal()
-	case len(j.waiting) > jobsMost && j.workers < workersMost:
+	}
+	if len(j.waiting)-j.idle > jobsMost && j.workers < workersMost { // the idle may have been woken, and have not come yet
 		j.workers++
 		j.ended.Go(func() { j.worker(false) })
 	}
