@@ -38,9 +38,9 @@ func TestEveryWayToEndGivesTheDescriptorBack(t *testing.T) {
 	ends := map[string]func(c *client){
 		"DISCONNECT":           func(c *client) { c.send(mqtt.AppendDisconnect(nil, &mqtt.Disconnect{}, c.v)) },
 		"closed":               func(c *client) {},
-		"reset":                func(c *client) { c.nc.(*net.TCPConn).SetLinger(0) },
-		"half closed":          func(c *client) { c.nc.(*net.TCPConn).CloseWrite(); io.Copy(io.Discard, c.nc) },
-		"garbage":              func(c *client) { c.send([]byte{0, 1, 2, 3}); io.Copy(io.Discard, c.nc) },
+		"reset":                func(c *client) { c.nc.(*net.TCPConn).SetLinger(0) },                            //nolint:errcheck // the client does not care
+		"half closed":          func(c *client) { c.nc.(*net.TCPConn).CloseWrite(); io.Copy(io.Discard, c.nc) }, //nolint:errcheck // the client does not care
+		"garbage":              func(c *client) { c.send([]byte{0, 1, 2, 3}); io.Copy(io.Discard, c.nc) },       //nolint:errcheck // the client does not care
 		"in half a packet":     func(c *client) { c.send([]byte{0x30, 100, 0}) },
 		"behind a packet":      func(c *client) { c.publish("t", "p", 1, 1) },
 		"behind a SUBSCRIBE":   func(c *client) { c.send([]byte{0x82, 7, 0, 1, 0, 0, 1, '#', 1}) },
@@ -59,9 +59,9 @@ func TestEveryWayToEndGivesTheDescriptorBack(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					nc.Write(first[name])
+					nc.Write(first[name]) //nolint:errcheck // the client does not care
 					if name == "reset before CONNECT" {
-						nc.(*net.TCPConn).SetLinger(0)
+						nc.(*net.TCPConn).SetLinger(0) //nolint:errcheck // the client does not care
 					}
 					nc.Close()
 					continue
