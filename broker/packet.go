@@ -41,9 +41,10 @@ func (c *conn) packet(first byte, body []byte, reader bool) error {
 		c.out = append(c.out, command{kind: cmdUnsubscribe, conn: c, any: p, more: int32(len(p.Filters))})
 	case mqtt.DISCONNECT:
 		return c.disconnectPacket(first, body)
-	case mqtt.AUTH:
-		return &mqtt.Error{Reason: mqtt.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "enhanced authentication is not offered"}
 	default:
+		if t == mqtt.AUTH && c.version == mqtt.V5 {
+			return &mqtt.Error{Reason: mqtt.BadAuthenticationMethod, Clause: "MQTT-4.12.0-1", Text: "enhanced authentication is not offered"}
+		}
 		return &mqtt.Error{Reason: mqtt.ProtocolError, Clause: "MQTT-2.1.2", Text: "a client must not send " + t.String()}
 	}
 	return nil

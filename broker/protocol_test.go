@@ -73,6 +73,61 @@ func TestWhatBreaksTheProtocolEndsOneConnectionWithItsReason(t *testing.T) {
 	}
 }
 
+// At levels 3 and 4 what breaks the protocol ends the connection without a word
+// [MQTT-4.8.0-1]; the operator reads the reason in the log.
+func TestWhatBreaksTheProtocolEndsA3xConnectionAndIsLogged(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		bytes []byte
+		want  mqtt.Reason // in the log
+	}{
+		{"a second CONNECT [MQTT-3.1.0-2]", mqtt.AppendConnect(nil, &mqtt.Connect{Version: mqtt.V311, ClientID: "x", CleanStart: true}), mqtt.ProtocolError},
+		{"packet type 0", []byte{0x00, 0}, mqtt.ProtocolError},
+		{"packet type 15", []byte{0xF0, 0}, mqtt.ProtocolError},
+		{"CONNACK", []byte{0x20, 2, 0, 0}, mqtt.ProtocolError},
+		{"SUBACK", []byte{0x90, 3, 0, 1, 0}, mqtt.ProtocolError},
+		{"UNSUBACK", []byte{0xB0, 2, 0, 1}, mqtt.ProtocolError},
+		{"PINGRESP", []byte{0xD0, 0}, mqtt.ProtocolError},
+		{"a length of five bytes [MQTT-2.2.3]", []byte{0x30, 0xFF, 0xFF, 0xFF, 0xFF, 0x01}, mqtt.MalformedPacket},
+		{"a packet above the maximum", []byte{0x30, 0xFF, 0xFF, 0x7F}, mqtt.PacketTooLarge},
+		{"PINGREQ with flags [MQTT-2.2.2-2]", []byte{0xC1, 0}, mqtt.MalformedPacket},
+		{"PINGREQ with a body", []byte{0xC0, 1, 0}, mqtt.MalformedPacket},
+		{"DISCONNECT with flags [MQTT-3.14.1-1]", []byte{0xE1, 0}, mqtt.MalformedPacket},
+		{"PUBLISH at QoS 3 [MQTT-3.3.1-4]", []byte{0x36, 5, 0, 1, 'a', 0, 1}, mqtt.MalformedPacket},
+		{"PUBLISH at QoS 0 with DUP [MQTT-3.3.1-2]", []byte{0x38, 3, 0, 1, 'a'}, mqtt.MalformedPacket},
+		{"PUBLISH without a topic [MQTT-4.7.3-1]", []byte{0x30, 2, 0, 0}, mqtt.ProtocolError},
+		{"PUBLISH to a wildcard [MQTT-3.3.2-2]", []byte{0x30, 3, 0, 1, '#'}, mqtt.TopicNameInvalid},
+		{"PUBLISH under identifier 0 [MQTT-2.3.1-1]", []byte{0x32, 5, 0, 1, 'a', 0, 0}, mqtt.ProtocolError},
+		{"PUBREL without its flags [MQTT-3.6.1-1]", []byte{0x60, 2, 0, 1}, mqtt.MalformedPacket},
+		{"SUBSCRIBE without its flags [MQTT-3.8.1-1]", []byte{0x80, 6, 0, 1, 0, 1, 'a', 0}, mqtt.MalformedPacket},
+		{"SUBSCRIBE without a filter [MQTT-3.8.3-3]", []byte{0x82, 2, 0, 1}, mqtt.ProtocolError},
+		{"SUBSCRIBE at QoS 3 [MQTT-3-8.3-4]", []byte{0x82, 6, 0, 1, 0, 1, 'a', 3}, mqtt.ProtocolError},
+		{"SUBSCRIBE that is cut short", []byte{0x82, 4, 0, 1, 0, 5}, mqtt.MalformedPacket},
+		{"UNSUBSCRIBE without its flags [MQTT-3.10.1-1]", []byte{0xA0, 5, 0, 1, 0, 1, 'a'}, mqtt.MalformedPacket},
+		{"UNSUBSCRIBE without a filter [MQTT-3.10.3-2]", []byte{0xA2, 2, 0, 1}, mqtt.ProtocolError},
+	} {
+		for _, v := range versions[:2] {
+			t.Run(fmt.Sprint(row.name, ", level ", v), func(t *testing.T) {
+				log := &logText{}
+				b, addr := start(t, broker.Config{Log: log.logger()})
+				other := dial(t, addr, v)
+				other.connect("other")
+				c := dial(t, addr, v)
+				c.connect("c")
+				c.send(row.bytes)
+				if first, body, err := c.next(5 * time.Second); err == nil {
+					t.Errorf("got %v %x, want nothing", mqtt.Type(first>>4), body)
+				}
+				log.want(t, fmt.Sprintf(`msg="client disconnected" client=c .* reason="[^"]*\(0x%02X\)" text=.* clause=MQTT-`, byte(row.want)))
+				if n := b.Stats().Malformed; n != 1 {
+					t.Errorf("%d connections are counted", n)
+				}
+				other.quiet()
+			})
+		}
+	}
+}
+
 func TestCONNACKSaysWhatIsOnAndWhatIsBounded(t *testing.T) {
 	_, addr := start(t, broker.Config{Limits: broker.Limits{ServerKeepAlive: 60, SessionExpiry: time.Hour}})
 	c := dial(t, addr, mqtt.V5)

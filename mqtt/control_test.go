@@ -46,6 +46,8 @@ func TestCONNECTOfEachLevel(t *testing.T) {
 	}
 }
 
+// What level 3 and 4 have in common begins behind the level: a row's body is read at both,
+// and one of 5 is given whole.
 func TestMalformedCONNECT(t *testing.T) {
 	for _, c := range []struct {
 		name, body string
@@ -53,23 +55,12 @@ func TestMalformedCONNECT(t *testing.T) {
 	}{
 		{"nothing", "", mqtt.MalformedPacket},
 		{"another protocol [MQTT-3.1.2-1]", "\x00\x04HTTP\x04\x02\x00\x00\x00\x01a", mqtt.ProtocolError},
+		{"the protocol name in lower case [MQTT-3.1.2-1]", "\x00\x04mqtt\x04\x02\x00\x00\x00\x01a", mqtt.ProtocolError},
+		{"the protocol name is cut short", "\x00\x06MQ", mqtt.MalformedPacket},
 		{"level 6 [MQTT-3.1.2-2]", "\x00\x04MQTT\x06\x02\x00\x00\x00\x01a", mqtt.UnsupportedProtocolVersion},
 		{"level 3 with the name of 4", "\x00\x04MQTT\x03\x02\x00\x00\x00\x01a", mqtt.UnsupportedProtocolVersion},
 		{"level 4 with the name of 3", "\x00\x06MQIsdp\x04\x02\x00\x00\x00\x01a", mqtt.UnsupportedProtocolVersion},
-		{"3.1: the reserved flag", three + "\x03\x00\x00\x00\x01a", mqtt.MalformedPacket},
-		{"3.1.1: the reserved flag [MQTT-3.1.2-3]", four + "\x03\x00\x00\x00\x01a", mqtt.MalformedPacket},
-		{"3.1.1: will QoS 3 [MQTT-3.1.2-14]", four + "\x1e\x00\x00\x00\x01a\x00\x01w\x00\x00", mqtt.MalformedPacket},
-		{"3.1.1: will QoS without a will [MQTT-3.1.2-13]", four + "\x0a\x00\x00\x00\x01a", mqtt.MalformedPacket},
-		{"3.1.1: will retain without a will [MQTT-3.1.2-15]", four + "\x22\x00\x00\x00\x01a", mqtt.MalformedPacket},
-		{"3.1.1: a password without a user name [MQTT-3.1.2-22]", four + "\x42\x00\x00\x00\x01a\x00\x01p", mqtt.MalformedPacket},
-		{"3.1.1: the keep alive is missing", four + "\x02\x00", mqtt.MalformedPacket},
-		{"3.1.1: the client id is missing [MQTT-3.1.3-3]", four + "\x02\x00\x00", mqtt.MalformedPacket},
-		{"3.1.1: the client id is cut short", four + "\x02\x00\x00\x00\x05a", mqtt.MalformedPacket},
-		{"3.1.1: the client id is not UTF-8 [MQTT-1.5.3-1]", four + "\x02\x00\x00\x00\x01\xff", mqtt.MalformedPacket},
-		{"3.1.1: the will is missing", four + "\x06\x00\x00\x00\x01a", mqtt.MalformedPacket},
-		{"3.1.1: the user name is missing", four + "\x82\x00\x00\x00\x01a", mqtt.MalformedPacket},
-		{"3.1.1: bytes behind the end", four + "\x02\x00\x00\x00\x01ax", mqtt.MalformedPacket},
-		{"3.1.1: a will topic with a wildcard", four + "\x06\x00\x00\x00\x01a\x00\x01#\x00\x00", mqtt.TopicNameInvalid},
+		{"level 4 as a bridge says it", "\x00\x04MQTT\x84\x02\x00\x00\x00\x01a", mqtt.UnsupportedProtocolVersion},
 		{"5: no properties", five + "\x02\x00\x00", mqtt.MalformedPacket},
 		{"5: the property length is past the end", five + "\x02\x00\x00\x7f\x00\x01a", mqtt.MalformedPacket},
 		{"5: the property length has five bytes", five + "\x02\x00\x00\xff\xff\xff\xff\x01\x00\x01a", mqtt.MalformedPacket},
@@ -85,6 +76,42 @@ func TestMalformedCONNECT(t *testing.T) {
 			_, err := mqtt.DecodeConnect([]byte(c.body))
 			wantReason(t, err, c.want)
 		})
+	}
+	for _, c := range []struct {
+		name, rest string // behind the level
+		want       mqtt.Reason
+	}{
+		{"the connect flags are missing", "", mqtt.MalformedPacket},
+		{"the reserved flag [MQTT-3.1.2-3]", "\x03\x00\x00\x00\x01a", mqtt.MalformedPacket},
+		{"will QoS 3 [MQTT-3.1.2-14]", "\x1e\x00\x00\x00\x01a\x00\x01w\x00\x00", mqtt.MalformedPacket},
+		{"will QoS without a will [MQTT-3.1.2-13]", "\x0a\x00\x00\x00\x01a", mqtt.MalformedPacket},
+		{"will retain without a will [MQTT-3.1.2-15]", "\x22\x00\x00\x00\x01a", mqtt.MalformedPacket},
+		{"a password without a user name [MQTT-3.1.2-22]", "\x42\x00\x00\x00\x01a\x00\x01p", mqtt.MalformedPacket},
+		{"the keep alive is missing", "\x02\x00", mqtt.MalformedPacket},
+		{"the client id is missing [MQTT-3.1.3-3]", "\x02\x00\x00", mqtt.MalformedPacket},
+		{"the client id is cut short", "\x02\x00\x00\x00\x05a", mqtt.MalformedPacket},
+		{"the client id is not UTF-8 [MQTT-1.5.3-1]", "\x02\x00\x00\x00\x01\xff", mqtt.MalformedPacket},
+		{"the client id has a surrogate [MQTT-1.5.3-1]", "\x02\x00\x00\x00\x03\xed\xa0\x80", mqtt.MalformedPacket},
+		{"the client id has U+0000 [MQTT-1.5.3-2]", "\x02\x00\x00\x00\x01\x00", mqtt.MalformedPacket},
+		{"the will is missing [MQTT-3.1.2-9]", "\x06\x00\x00\x00\x01a", mqtt.MalformedPacket},
+		{"the will's message is missing [MQTT-3.1.2-9]", "\x06\x00\x00\x00\x01a\x00\x01w", mqtt.MalformedPacket},
+		{"the will's message is cut short", "\x06\x00\x00\x00\x01a\x00\x01w\x00\x05x", mqtt.MalformedPacket},
+		{"the will's topic is not UTF-8 [MQTT-3.1.3-10]", "\x06\x00\x00\x00\x01a\x00\x01\xff\x00\x00", mqtt.MalformedPacket},
+		{"the will's topic has a wildcard [MQTT-3.3.2-2]", "\x06\x00\x00\x00\x01a\x00\x01#\x00\x00", mqtt.TopicNameInvalid},
+		{"the will's topic is empty [MQTT-4.7.3-1]", "\x06\x00\x00\x00\x01a\x00\x00\x00\x00", mqtt.TopicNameInvalid},
+		{"the user name is missing [MQTT-3.1.2-19]", "\x82\x00\x00\x00\x01a", mqtt.MalformedPacket},
+		{"the user name is not UTF-8 [MQTT-3.1.3-11]", "\x82\x00\x00\x00\x01a\x00\x01\xff", mqtt.MalformedPacket},
+		{"the password is missing [MQTT-3.1.2-21]", "\xc2\x00\x00\x00\x01a\x00\x01u", mqtt.MalformedPacket},
+		{"the password is cut short", "\xc2\x00\x00\x00\x01a\x00\x01u\x00\x05p", mqtt.MalformedPacket},
+		{"a user name that no flag announces [MQTT-3.1.2-18]", "\x02\x00\x00\x00\x01a\x00\x01u", mqtt.MalformedPacket},
+		{"bytes behind the end", "\x02\x00\x00\x00\x01ax", mqtt.MalformedPacket},
+	} {
+		for level, head := range map[int]string{3: three, 4: four} {
+			t.Run(fmt.Sprint("level ", level, ": ", c.name), func(t *testing.T) {
+				_, err := mqtt.DecodeConnect([]byte(head + c.rest))
+				wantReason(t, err, c.want)
+			})
+		}
 	}
 }
 
@@ -128,6 +155,7 @@ func TestMalformedControlPackets(t *testing.T) {
 		{"SUBSCRIBE with identifier 0 [MQTT-2.3.1-1]", sub, 0x82, "\x00\x00\x00\x01a\x00", old, mqtt.ProtocolError},
 		{"SUBSCRIBE without a filter [MQTT-3.8.3-3]", sub, 0x82, "\x00\x01", old, mqtt.ProtocolError},
 		{"SUBSCRIBE without a filter, 5", sub, 0x82, "\x00\x01\x00", new, mqtt.ProtocolError},
+		{"SUBSCRIBE with a filter that is not UTF-8 [MQTT-3.8.3-1]", sub, 0x82, "\x00\x01\x00\x01\xff\x00", old, mqtt.MalformedPacket},
 		{"SUBSCRIBE with a filter that is cut short", sub, 0x82, "\x00\x01\x00\x05a", old, mqtt.MalformedPacket},
 		{"SUBSCRIBE without the QoS", sub, 0x82, "\x00\x01\x00\x01a", old, mqtt.MalformedPacket},
 		{"SUBSCRIBE at QoS 3 [MQTT-3.8.3-4]", sub, 0x82, "\x00\x01\x00\x01a\x03", old, mqtt.ProtocolError},
@@ -140,6 +168,8 @@ func TestMalformedControlPackets(t *testing.T) {
 		{"UNSUBSCRIBE with the wrong flags [MQTT-3.10.1-1]", unsub, 0xa0, "\x00\x01\x00\x01a", old, mqtt.MalformedPacket},
 		{"UNSUBSCRIBE without a filter [MQTT-3.10.3-2]", unsub, 0xa2, "\x00\x01", old, mqtt.ProtocolError},
 		{"UNSUBSCRIBE with identifier 0", unsub, 0xa2, "\x00\x00\x00\x01a", old, mqtt.ProtocolError},
+		{"UNSUBSCRIBE with a filter that is not UTF-8 [MQTT-3.10.3-1]", unsub, 0xa2, "\x00\x01\x00\x01\xff", old, mqtt.MalformedPacket},
+		{"UNSUBSCRIBE that is empty", unsub, 0xa2, "", all, mqtt.MalformedPacket},
 		{"UNSUBSCRIBE that is cut short", unsub, 0xa2, "\x00\x01\x00\x09a", old, mqtt.MalformedPacket},
 		{"UNSUBSCRIBE with another packet's property", unsub, 0xa2, "\x00\x01\x02\x0b\x01\x00\x01a", new, mqtt.MalformedPacket},
 		{"DISCONNECT with flags [MQTT-3.14.1-1]", disc, 0xe1, "", all, mqtt.MalformedPacket},
@@ -151,6 +181,10 @@ func TestMalformedControlPackets(t *testing.T) {
 		{"PUBACK with identifier 0", ack, 0x40, "\x00\x00", all, mqtt.ProtocolError},
 		{"PUBACK that is cut short", ack, 0x40, "\x00", all, mqtt.MalformedPacket},
 		{"PUBACK that is too long at level 4", ack, 0x40, "\x00\x01\x00", old, mqtt.MalformedPacket},
+		{"PUBREC with flags [MQTT-2.2.2-2]", ack, 0x52, "\x00\x01", all, mqtt.MalformedPacket},
+		{"PUBCOMP with flags [MQTT-2.2.2-2]", ack, 0x72, "\x00\x01", all, mqtt.MalformedPacket},
+		{"PUBREL with identifier 0", ack, 0x62, "\x00\x00", all, mqtt.ProtocolError},
+		{"PUBREL that is too long at level 4", ack, 0x62, "\x00\x01\x00", old, mqtt.MalformedPacket},
 		{"PUBACK with an unknown reason", ack, 0x40, "\x00\x01\x42", new, mqtt.ProtocolError},
 		{"PUBREL with a reason of PUBACK", ack, 0x62, "\x00\x01\x97", new, mqtt.ProtocolError},
 	} {

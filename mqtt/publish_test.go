@@ -3,7 +3,7 @@ package mqtt_test
 import (
 	"bytes"
 	"encoding/hex"
-	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/mochi-mqtt/server/v2/packets"
@@ -12,36 +12,40 @@ import (
 )
 
 func TestMalformedPublish(t *testing.T) {
+	old, five := []mqtt.Version{mqtt.V31, mqtt.V311}, []mqtt.Version{mqtt.V5}
 	for _, c := range []struct {
 		name  string
 		first byte
 		body  string
-		v     mqtt.Version
+		level []mqtt.Version
 		want  mqtt.Reason
 	}{
-		{"QoS 3 [MQTT-3.3.1-4]", 0x36, "\x00\x01a\x00\x01", mqtt.V311, mqtt.MalformedPacket},
-		{"DUP at QoS 0 [MQTT-3.3.1-2]", 0x38, "\x00\x01a", mqtt.V311, mqtt.MalformedPacket},
-		{"topic cut short", 0x30, "\x00\x05a", mqtt.V311, mqtt.MalformedPacket},
-		{"topic not UTF-8 [MQTT-1.5.4-1]", 0x30, "\x00\x01\xff", mqtt.V311, mqtt.MalformedPacket},
-		{"topic with U+0000 [MQTT-1.5.4-2]", 0x30, "\x00\x01\x00", mqtt.V311, mqtt.MalformedPacket},
-		{"wildcard in the topic [MQTT-3.3.2-2]", 0x30, "\x00\x01#", mqtt.V311, mqtt.TopicNameInvalid},
-		{"empty topic in 3.1.1", 0x30, "\x00\x00", mqtt.V311, mqtt.ProtocolError},
-		{"identifier 0 [MQTT-2.2.1-3]", 0x32, "\x00\x01a\x00\x00", mqtt.V311, mqtt.ProtocolError},
-		{"identifier missing", 0x32, "\x00\x01a\x01", mqtt.V311, mqtt.MalformedPacket},
-		{"property length past the end", 0x30, "\x00\x01a\x7f", mqtt.V5, mqtt.MalformedPacket},
-		{"property twice", 0x30, "\x00\x01a\x04\x01\x00\x01\x00", mqtt.V5, mqtt.ProtocolError},
-		{"property of another packet", 0x30, "\x00\x01a\x05\x11\x00\x00\x00\x01", mqtt.V5, mqtt.MalformedPacket},
-		{"topic alias 0 [MQTT-3.3.2-8]", 0x30, "\x00\x01a\x03\x23\x00\x00", mqtt.V5, mqtt.TopicAliasInvalid},
-		{"response topic with a wildcard [MQTT-3.3.2-14]", 0x30, "\x00\x01a\x04\x08\x00\x01+", mqtt.V5, mqtt.ProtocolError},
+		{"QoS 3 [MQTT-3.3.1-4]", 0x36, "\x00\x01a\x00\x01", old, mqtt.MalformedPacket},
+		{"DUP at QoS 0 [MQTT-3.3.1-2]", 0x38, "\x00\x01a", old, mqtt.MalformedPacket},
+		{"topic cut short", 0x30, "\x00\x05a", old, mqtt.MalformedPacket},
+		{"topic not UTF-8 [MQTT-1.5.4-1]", 0x30, "\x00\x01\xff", old, mqtt.MalformedPacket},
+		{"topic with U+0000 [MQTT-1.5.4-2]", 0x30, "\x00\x01\x00", old, mqtt.MalformedPacket},
+		{"wildcard in the topic [MQTT-3.3.2-2]", 0x30, "\x00\x01#", old, mqtt.TopicNameInvalid},
+		{"empty topic in 3.1.1", 0x30, "\x00\x00", old, mqtt.ProtocolError},
+		{"identifier 0 [MQTT-2.2.1-3]", 0x32, "\x00\x01a\x00\x00", old, mqtt.ProtocolError},
+		{"nothing", 0x30, "", old, mqtt.MalformedPacket},
+		{"topic with a surrogate [MQTT-1.5.3-1]", 0x30, "\x00\x03\xed\xa0\x80", old, mqtt.MalformedPacket},
+		{"another wildcard in the topic [MQTT-3.3.2-2]", 0x30, "\x00\x03a/+", old, mqtt.TopicNameInvalid},
+		{"identifier 0 at QoS 2 [MQTT-2.3.1-1]", 0x34, "\x00\x01a\x00\x00", old, mqtt.ProtocolError},
+		{"no identifier at all", 0x32, "\x00\x01a", old, mqtt.MalformedPacket},
+		{"identifier missing", 0x32, "\x00\x01a\x01", old, mqtt.MalformedPacket},
+		{"property length past the end", 0x30, "\x00\x01a\x7f", five, mqtt.MalformedPacket},
+		{"property twice", 0x30, "\x00\x01a\x04\x01\x00\x01\x00", five, mqtt.ProtocolError},
+		{"property of another packet", 0x30, "\x00\x01a\x05\x11\x00\x00\x00\x01", five, mqtt.MalformedPacket},
+		{"topic alias 0 [MQTT-3.3.2-8]", 0x30, "\x00\x01a\x03\x23\x00\x00", five, mqtt.TopicAliasInvalid},
+		{"response topic with a wildcard [MQTT-3.3.2-14]", 0x30, "\x00\x01a\x04\x08\x00\x01+", five, mqtt.ProtocolError},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			var p mqtt.Publish
-			err := p.Decode(c.first, []byte(c.body), c.v)
-			var e *mqtt.Error
-			if !errors.As(err, &e) || e.Reason != c.want {
-				t.Fatalf("got %v, want reason %v", err, c.want)
-			}
-		})
+		for _, v := range c.level {
+			t.Run(fmt.Sprint(c.name, ", level ", v), func(t *testing.T) {
+				var p mqtt.Publish
+				wantReason(t, p.Decode(c.first, []byte(c.body), v), c.want)
+			})
+		}
 	}
 }
 
