@@ -19,6 +19,7 @@ type Memory struct {
 	failed  error
 	next    error         // what the next Commit fails with
 	gate    chan struct{} // if set, a Commit takes one from it first
+	late    chan struct{} // if set, a Commit takes one from it last
 	synced  *btree.Map[string, []byte]
 	forgets bool
 }
@@ -31,6 +32,10 @@ func NewMemory() *Memory { return &Memory{values: new(btree.Map[string, []byte])
 // Hold makes every Commit wait until it can receive from gate; a closed gate
 // lets all through.
 func (m *Memory) Hold(gate chan struct{}) { m.mu.Lock(); m.gate = gate; m.mu.Unlock() }
+
+// HoldAnswers makes every Commit wait, once all is there to be read, until it can receive
+// from gate; a closed gate lets all through.
+func (m *Memory) HoldAnswers(gate chan struct{}) { m.mu.Lock(); m.late = gate; m.mu.Unlock() }
 
 // FailNext lets the next Commit fail with err, as a failed fsync does.
 func (m *Memory) FailNext(err error) { m.mu.Lock(); m.next = err; m.mu.Unlock() }
@@ -63,11 +68,19 @@ func (m *Memory) Commit(b *Batch) error {
 		return ErrTooBig
 	}
 	m.mu.RLock()
-	gate := m.gate
+	gate, late := m.gate, m.late
 	m.mu.RUnlock()
 	if gate != nil {
 		<-gate
 	}
+	err := m.apply(b)
+	if late != nil {
+		<-late
+	}
+	return err
+}
+
+func (m *Memory) apply(b *Batch) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.failed != nil {
