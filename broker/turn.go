@@ -87,11 +87,13 @@ func (c *core) round() {
 	}
 	began := time.Now()
 	c.b.clockMs.Store(c.clock.advance(began))
-	for i, cmd := range inOrder(c.mail.take()) {
+	cmds := inOrder(c.mail.take())
+	for i, cmd := range cmds {
 		if c.take(cmd); i%flushEvery == flushEvery-1 {
 			c.flush()
 		}
 	}
+	clear(cmds) // the mailbox keeps the slice, not what a burst has brought
 	c.serveLine()
 	if c.turn.over = c.failed || c.stopping && c.syncing == nil && !c.dirty(); c.turn.over {
 		return
