@@ -112,6 +112,17 @@ func newConn(b *Broker, nc net.Conn) *conn {
 // a step of the wall clock silences nobody.
 func (c *conn) hear() { c.spoke.Store(int64(time.Since(c.b.began))) }
 
+// unheard reports whether the client may have sent something that is not read yet,
+// because of what it had sent before: that is no silence.
+func (c *conn) unheard() bool {
+	if c.tcp == nil {
+		return c.awaits.Load()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.tcp.lent && c.tcp.unread
+}
+
 // silent is how long the client has sent nothing.
 func (c *conn) silent() time.Duration { return time.Since(c.b.began) - time.Duration(c.spoke.Load()) }
 

@@ -206,6 +206,5 @@ func TestMemoryThatIsFreeAgainIsSeen(t *testing.T) {
 	runtime.GC()
 	until(t, "it is crowded", func() bool { return log.have("memory is nearly used up") })
 	runtime.KeepAlive(used)
-	used = nil
 	until(t, "it is not any more", func() bool { return log.have("there is memory again") })
 }

@@ -242,3 +242,18 @@ func exhaust(t *testing.T, n int) (give func()) {
 	t.Cleanup(give)
 	return give
 }
+
+// A client is not silent while what it sends waits behind something slow.
+func TestWhoIsNotReadIsNotSilent(t *testing.T) {
+	out := make(chan struct{})
+	g := &gate{filters: "slow", look: func(context.Context, *hooks.Publish, hooks.Reader) error { <-out; return nil }}
+	_, addr := start(t, broker.Config{Hooks: []any{g}})
+	c := join(t, addr, "c", func(p *mqtt.Connect) { p.KeepAlive = 1 })
+	c.publish("slow", "", 1, 1)
+	for range 6 { // twice as long as silence may last
+		time.Sleep(500 * time.Millisecond)
+		c.send([]byte{byte(mqtt.PINGREQ) << 4, 0})
+	}
+	close(out)
+	c.wantAck(mqtt.PUBACK, 1)
+}

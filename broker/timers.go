@@ -117,6 +117,9 @@ func (c *core) checkAlive(cn *conn) {
 		return
 	}
 	rest := cn.silence - cn.silent()
+	if rest <= 0 && cn.unheard() {
+		rest = time.Second
+	}
 	if rest <= 0 {
 		c.drop(cn, mqtt.KeepAliveTimeout, "nothing was heard for 1.5 times the keep alive")
 		return
