@@ -155,3 +155,89 @@ func TestATreeIsSeenByWhomItsHookAllows(t *testing.T) {
 	ann.want("users/x/secret", "r")
 	login("eve2", "users/+/secret").quiet()
 }
+
+// A queue is bounded by its bytes as by its messages: the oldest go, counted and announced.
+func TestAQueueIsBoundedByItsBytes(t *testing.T) {
+	const sent, size, most = 100, 1000, 50_000
+	simulate(t, broker.Config{Limits: broker.Limits{QueueBytes: most}}, func(s *sim) {
+		c := s.joins(mqtt.V5, "sleeper", lasting, still)
+		c.subscribe("q", 1)
+		c.nc.Close()
+		p := s.joins(mqtt.V5, "p", still)
+		for i := range sent {
+			p.publish("q", fmt.Sprintf("%d %*d", i, size, 0), 1, 1)
+			p.wantAck(mqtt.PUBACK, 1)
+		}
+		time.Sleep(time.Second)
+		c = s.dial(mqtt.V5)
+		dropped, err := strconv.Atoi(droppedOf(c.connect("sleeper", lasting, still)))
+		if left := (sent - dropped) * size; err != nil || left > most || left < most*3/4 {
+			t.Fatalf("%d are announced as dropped (%v): %d bytes are left of at most %d", dropped, err, left, most)
+		}
+		if n := s.b.Stats().Overflow; n != uint64(dropped) {
+			t.Errorf("%d are counted, %d announced", n, dropped)
+		}
+		for i := dropped; i < sent; i++ {
+			m := c.message()
+			if !strings.HasPrefix(string(m.Payload), fmt.Sprint(i, " ")) {
+				t.Fatalf("got %.5s, want %d", m.Payload, i)
+			}
+			c.ack(mqtt.PUBACK, m.ID)
+		}
+		c.nothing()
+	})
+}
+
+// A session that ends with its connection has a bound for what waits for it, too: beyond
+// that it is closed with 0x97, counted and logged. One that lasts reads on from its queue.
+func TestASessionThatDoesNotLastIsClosedWhenTooMuchWaits(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		limits broker.Limits
+		size   int
+		fits   int // beside the one that is on its way
+	}{
+		{"messages", broker.Limits{PendingMessages: 10}, 1, 10},
+		{"bytes", broker.Limits{PendingBytes: 10_000}, 900, 10},
+		{"messages by default", broker.Limits{}, 1, 1000},
+		{"bytes by default", broker.Limits{}, 50_000, 20},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			log := &logText{}
+			simulate(t, broker.Config{Limits: row.limits}, func(s *sim) {
+				s.cfg.Log = log.logger()
+				s.restart()
+				c := s.joins(mqtt.V5, "c", window(1), still)
+				c.subscribe("q", 1)
+				stays := s.joins(mqtt.V5, "stays", lasting, window(1), still)
+				stays.subscribe("q", 1)
+				p := s.joins(mqtt.V5, "p", still)
+				say := func() {
+					p.publish("q", strings.Repeat("x", row.size), 1, 1)
+					p.wantAck(mqtt.PUBACK, 1)
+				}
+				say()
+				c.message() // which it never acknowledges
+				held := stays.message()
+				for range row.fits {
+					say()
+				}
+				c.nothing()
+				for range 2 {
+					say()
+				}
+				if d := c.closed(); d.Reason != mqtt.QuotaExceeded {
+					t.Errorf("closed with %v, want 0x97", d.Reason)
+				}
+				if n := s.b.Stats().Overflow; n != 1 {
+					t.Errorf("%d are counted, want 1", n)
+				}
+				log.want(t, `msg="client disconnected" client=c .* reason="Quota exceeded \(0x97\)" text="too much waits for this client"`)
+				for range row.fits + 2 {
+					stays.ack(mqtt.PUBACK, held.ID)
+					held = stays.message()
+				}
+			})
+		})
+	}
+}

@@ -148,3 +148,48 @@ func TestAUserHasAtMost16DevicesAndTheLongestIdleGoes(t *testing.T) {
 	d.connect("dev0", user("ann"), lasting)
 	d.quiet() // it was the longest idle, and begins at the head
 }
+
+// An inbox is bounded by its events, its bytes and their age: the oldest go, counted, and a
+// gap tells a device that had not read them.
+func TestAnInboxIsBoundedByEventsBytesAndAge(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		limits broker.Limits
+		wait   time.Duration
+	}{
+		{"events", broker.Limits{InboxEvents: 20}, 0},
+		{"bytes", broker.Limits{InboxBytes: 20_000}, 0},
+		{"age", broker.Limits{InboxKeep: 24 * time.Hour}, 26 * time.Hour},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			simulate(t, broker.Config{Hooks: []any{teller{}}, Limits: row.limits}, func(s *sim) {
+				d := s.joins(mqtt.V5, "phone", user("ann"), month)
+				d.subscribe("users/ann/inbox", 1)
+				d.nc.Close()
+				p := s.joins(mqtt.V5, "p", still)
+				for i := range 100 {
+					tell(t, p, "ann", fmt.Sprintf("%d %*d", i, 1000, 0))
+				}
+				time.Sleep(time.Second + row.wait)
+				for i := range 2 { // young ones
+					tell(t, p, "ann", fmt.Sprintf("young %d", i))
+				}
+				time.Sleep(time.Minute)
+				d = s.joins(mqtt.V5, "phone", user("ann"), month)
+				gap := d.event()
+				if gap.Type != "gap" || gap.Seq != 1 || gap.To < 75 || gap.To > 100 || gap.Why != "retention" {
+					t.Fatalf("got %+v, want a gap from 1", gap)
+				}
+				if n := s.b.Stats().InboxCut; n != uint64(gap.To) {
+					t.Errorf("%d are counted, the gap ends at %d", n, gap.To)
+				}
+				for seq := gap.To + 1; seq <= 102; seq++ {
+					if e := d.event(); e.Seq != seq || e.Type != "msg" {
+						t.Fatalf("got %+v, want %d", e, seq)
+					}
+				}
+				d.nothing()
+			})
+		})
+	}
+}

@@ -189,7 +189,7 @@ func FuzzControl(f *testing.F) {
 	f.Add(byte(0x82), []byte("\x00\x01\x00\x00\x05a")) // kills mochi
 	f.Fuzz(func(t *testing.T, first byte, body []byte) {
 		was := bytes.Clone(body)
-		for _, v := range []mqtt.Version{mqtt.V311, mqtt.V5} {
+		for _, v := range []mqtt.Version{mqtt.V31, mqtt.V311, mqtt.V5} {
 			_, _ = mqtt.DecodeSubscribe(first, body, v)
 			_, _ = mqtt.DecodeUnsubscribe(first, body, v)
 			_, _ = mqtt.DecodeDisconnect(first, body, v)
