@@ -119,11 +119,18 @@ func (p *poller) handle(c *conn, events uint32) {
 		p.watch(c)
 	}
 	writes := events&canWrite != 0 && c.tcp.unsent != nil
+	gone := c.closed
 	c.mu.Unlock()
 	if writes {
 		c.writeOn()
 	}
-	if reads {
+	switch {
+	case reads && gone:
+		// What is unread stays so: then the kernel resets the connection as the descriptor
+		// is closed. Reading opens no window any more, and a peer that waits for one would
+		// not hear of the end for a minute.
+		p.end(c, io.EOF)
+	case reads:
 		p.read(c)
 	}
 }

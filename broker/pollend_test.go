@@ -13,8 +13,10 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/geocast/geocast/broker"
+	"github.com/geocast/geocast/hooks"
 	"github.com/geocast/geocast/mqtt"
 )
 
@@ -226,4 +228,30 @@ func TestServeConnAfterCloseLeavesNothing(t *testing.T) {
 		far.Close()
 	}
 	until(t, "all descriptors are closed", func() bool { return descriptors(t) <= had })
+}
+
+// Who writes on while nobody reads hears of the end at once: a socket that is shut and
+// then read to its end tells a writer that waits for room nothing, for a minute.
+func TestAWriterThatWaitsForRoomHearsOfTheEnd(t *testing.T) {
+	entered, goOn := make(chan bool), make(chan bool)
+	slow := authenticator(func(context.Context, *hooks.Credentials) (hooks.Identity, error) {
+		close(entered)
+		<-goOn
+		return hooks.Identity{User: "u", Client: "c"}, nil
+	})
+	b, addr := start(t, broker.Config{Limits: broker.Limits{Connect: time.Second}, Hooks: []any{slow}})
+	c := dial(t, addr, mqtt.V311)
+	c.send(mqtt.AppendConnect(nil, &mqtt.Connect{Version: mqtt.V311, ClientID: "c", CleanStart: true}))
+	<-entered
+	wrote := make(chan error)
+	go func() {
+		c.nc.SetWriteDeadline(time.Now().Add(20 * time.Second)) //nolint:errcheck // then it waits for longer
+		_, err := c.nc.Write(make([]byte, 64<<20))
+		wrote <- err
+	}()
+	until(t, "it is shut, as its CONNECT was not done in time", func() bool { return b.Stats().Malformed > 0 })
+	close(goOn)
+	if err := <-wrote; err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v, want the end of the connection", err)
+	}
 }
