@@ -158,3 +158,29 @@ func TestRefusedWillsEndTheConnect(t *testing.T) {
 		}
 	}
 }
+
+// One SUBSCRIBE or UNSUBSCRIBE names as many filters as a session may have; who sends more
+// is closed with 0x97.
+func TestAPacketNamesAsManyFiltersAsASessionMayHave(t *testing.T) {
+	simulate(t, broker.Config{Limits: broker.Limits{Subscriptions: 3}}, func(s *sim) {
+		for n, ends := range map[int]bool{3: false, 4: true} {
+			var filters []string
+			var subscribe mqtt.Subscribe
+			for i := range n {
+				filters = append(filters, fmt.Sprint(i))
+				subscribe.Filters = append(subscribe.Filters, mqtt.Subscription{Filter: fmt.Sprint(i)})
+			}
+			subscribe.ID = 1
+			for name, packet := range map[string][]byte{"SUBSCRIBE": mqtt.AppendSubscribe(nil, &subscribe, mqtt.V5),
+				"UNSUBSCRIBE": mqtt.AppendUnsubscribe(nil, &mqtt.Unsubscribe{ID: 2, Filters: filters}, mqtt.V5)} {
+				c := s.joins(mqtt.V5, "c")
+				if c.send(packet); !ends {
+					c.read()
+					c.quiet()
+				} else if d := c.closed(); d.Reason != mqtt.QuotaExceeded {
+					t.Errorf("%s of %d filters: %v, want 0x97", name, n, d.Reason)
+				}
+			}
+		}
+	})
+}

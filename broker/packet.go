@@ -38,6 +38,9 @@ func (c *conn) packet(first byte, body []byte, reader bool) error {
 		if err != nil {
 			return err
 		}
+		if err := c.mayName(len(p.Filters)); err != nil {
+			return err
+		}
 		c.out = append(c.out, command{kind: cmdUnsubscribe, conn: c, any: p, more: int32(len(p.Filters))})
 	case mqtt.DISCONNECT:
 		return c.disconnectPacket(first, body)
@@ -132,8 +135,8 @@ func (c *conn) subscribePacket(first byte, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(p.Filters) > c.b.cfg.Limits.Subscriptions {
-		return &mqtt.Error{Reason: mqtt.QuotaExceeded, Clause: "MQTT-3.9.3", Text: "SUBSCRIBE has more filters than a session may have"}
+	if err := c.mayName(len(p.Filters)); err != nil {
+		return err
 	}
 	s := &subscription{Subscribe: p, refused: make(map[string]*hooks.Refusal), rights: c.b.rights.Load()}
 	for _, f := range p.Filters {
@@ -146,6 +149,14 @@ func (c *conn) subscribePacket(first byte, body []byte) error {
 		}
 	}
 	c.out = append(c.out, command{kind: cmdSubscribe, conn: c, any: s, more: int32(len(p.Filters))})
+	return nil
+}
+
+// mayName bounds the filters of one packet: the core applies it as a whole.
+func (c *conn) mayName(filters int) error {
+	if filters > c.b.cfg.Limits.Subscriptions {
+		return &mqtt.Error{Reason: mqtt.QuotaExceeded, Clause: "MQTT-4.13.1-1", Text: "a packet has more filters than a session may have"}
+	}
 	return nil
 }
 
