@@ -238,10 +238,17 @@ type oldEvent struct {
 	size int
 }
 
+// swept removes what of an inbox's head is beyond its bounds. What u.first is past counts
+// no more: the store was read before its removal was committed.
 func (c *core) swept(u *user, head []oldEvent) {
 	cut := c.clock.now - c.cfg.Limits.InboxKeep.Milliseconds()
-	removed := 0
+	removed, past := 0, 0
 	for _, e := range head {
+		if e.seq < u.first {
+			c.cur.w.Remove(store.Log{Kind: logInbox, ID: u.id}, store.Pos(e.seq))
+			past++
+			continue
+		}
 		e.ts = min(e.ts, c.clock.now) // it may be damaged
 		if e.ts > cut && !c.inboxOver(u) {
 			c.keepInbox(u, e.ts)
@@ -251,12 +258,12 @@ func (c *core) swept(u *user, head []oldEvent) {
 		u.first, u.bytes = max(u.first, e.seq+1), max(u.bytes-int64(e.size), 0)
 		removed++
 	}
-	if removed == 0 {
+	if removed+past == 0 {
 		return
 	}
 	c.b.stats.inboxCut.Add(uint64(removed))
 	c.cur.w.Put(tableUser, be8(u.id), u.record())
-	if removed == len(head) {
+	if removed+past == len(head) {
 		c.then(func() { c.sweepInbox(u) })
 	}
 }
