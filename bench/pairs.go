@@ -1,8 +1,10 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/geocast/geocast/mqtt"
@@ -27,15 +29,24 @@ type Flow struct {
 	Lasting bool
 }
 
+// leadMost is how many messages of QoS 1 or 2 a publisher with a window may be ahead of
+// its slowest subscriber: an acknowledgement says that the broker has a message, so that
+// the subscribers, in this process, too, could fall behind by more than a broker keeps for
+// a session that does not last.
+const leadMost = 512
+
 // sub is a subscriber and what it saw.
 type sub struct {
 	*conn
+	seen  atomic.Int64
+	gone  atomic.Bool // it has ended with an error
 	want  int
 	times []time.Duration
 	token chan struct{} // at QoS 0: one for each message seen
 }
 
-func (s *sub) run() error {
+func (s *sub) run() (err error) {
+	defer func() { s.gone.Store(err != nil) }()
 	for n := 0; n < s.want; {
 		err := s.read(func(first byte, body []byte) error {
 			if mqtt.Type(first>>4) == mqtt.PUBREL {
@@ -63,6 +74,7 @@ func (s *sub) run() error {
 		if err != nil {
 			return fmt.Errorf("subscriber at %d of %d: %w", n, s.want, err)
 		}
+		s.seen.Store(int64(n))
 		if err := s.flush(); err != nil {
 			return err
 		}
@@ -78,6 +90,8 @@ type pub struct {
 	n     int
 	every time.Duration // with a rate: between two messages
 	token chan struct{}
+	subs  []*sub
+	seen  int // of its messages, by every subscriber, when it last looked
 	acks  []time.Duration
 	sent  []time.Time // by identifier, modulo its length
 }
@@ -93,18 +107,47 @@ func (p *pub) run() error {
 	}
 	sent, acked := 0, 0
 	for acked < p.n {
-		for sent < p.n && sent-acked < p.flow.Window {
+		for sent < p.n && sent-acked < p.flow.Window && !p.leads(sent) {
 			p.send(payload)
 			sent++
 		}
 		if err := p.flush(); err != nil {
 			return err
 		}
+		if sent == acked { // it is too far ahead
+			if err := p.lost(); err != nil {
+				return err
+			}
+			time.Sleep(100 * time.Microsecond)
+			continue
+		}
 		if err := p.read(func(first byte, body []byte) error { acked += p.acked(first, body); return nil }); err != nil {
 			return fmt.Errorf("publisher, %d of %d acknowledged: %w", acked, p.n, err)
 		}
 	}
 	return p.flush()
+}
+
+// leads reports whether the publisher is as far ahead as it may be.
+func (p *pub) leads(sent int) bool {
+	if sent-p.seen < leadMost {
+		return false
+	}
+	p.seen = sent
+	for _, s := range p.subs {
+		p.seen = min(p.seen, int(s.seen.Load()))
+	}
+	return sent-p.seen >= leadMost
+}
+
+// lost returns why a subscriber sees nothing any more.
+func (p *pub) lost() error {
+	for _, s := range p.subs {
+		if s.gone.Load() {
+			return errors.New("publisher: one of its subscribers has ended")
+		}
+	}
+	return nil
 }
 
 func (p *pub) send(payload []byte) {
@@ -251,7 +294,7 @@ func (f *Flow) connect(address string) (pubs []*pub, subs []*sub, err error) {
 		if err != nil {
 			return pubs, subs, err
 		}
-		p := &pub{conn: c, flow: f, topic: []byte(topic), n: each, token: token}
+		p := &pub{conn: c, flow: f, topic: []byte(topic), n: each, token: token, subs: subs[len(subs)-f.Subscribers:]}
 		if f.Rate > 0 {
 			p.every = time.Duration(float64(f.Publishers) / f.Rate * float64(time.Second))
 		}
