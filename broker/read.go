@@ -206,7 +206,7 @@ func (c *conn) parse(b []byte, reader bool) (rest []byte, err error) {
 		if n == 0 {
 			break
 		}
-		if reader && !c.light(first) {
+		if reader && !c.light(first, n) {
 			return b, errWorker
 		}
 		had := len(c.out)
@@ -228,16 +228,22 @@ func (c *conn) parse(b []byte, reader bool) (rest []byte, err error) {
 	return nil, c.remember(b)
 }
 
-// light reports whether a packet may be one for the reader: a publish (if all
-// Authorizers are prompt, and no Gate wants to see it), an acknowledgement or a ping of a
-// connected client.
-func (c *conn) light(first byte) bool {
+// smallPacket is the largest SUBSCRIBE or UNSUBSCRIBE that the reader deals with, in bytes.
+const smallPacket = 256
+
+// light reports whether a packet of n bytes may be one for the reader: a publish (if all
+// Authorizers are prompt, and no Gate wants to see it), an acknowledgement, a ping, or few
+// filters, of a connected client. A worker would be as good for those, but another
+// connection's publish, that came later, might overtake a SUBSCRIBE there.
+func (c *conn) light(first byte, n int) bool {
 	if !c.connected {
 		return false
 	}
 	switch mqtt.Type(first >> 4) {
 	case mqtt.PUBLISH:
 		return c.b.hooks.prompt
+	case mqtt.SUBSCRIBE, mqtt.UNSUBSCRIBE:
+		return n <= smallPacket && c.b.hooks.prompt
 	case mqtt.PUBACK, mqtt.PUBREC, mqtt.PUBREL, mqtt.PUBCOMP, mqtt.PINGREQ:
 		return true
 	}

@@ -151,7 +151,7 @@ func TestSubConnectsAgain(t *testing.T) {
 			}()
 			lines := bufio.NewScanner(read)
 			if !lines.Scan() || lines.Text() != "before" { // the next broker has none of that
-				t.Fatalf("got %q, %v", lines.Text(), lines.Err())
+				t.Fatalf("got %q, %v; sub ended: %v", lines.Text(), lines.Err(), <-ended)
 			}
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
